@@ -1,0 +1,90 @@
+"""The one table of formats. The command line's choices, the argument checks, the docs and the report's columns come from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Converter:
+    """One way to make a format's artifacts: a module in ``edge.backends`` and the environment it runs in."""
+
+    backend: str
+    environment: str
+
+
+@dataclass(frozen=True)
+class Format:
+    """One artifact family.
+
+    Attributes:
+        name: on the command line and in the manifest.
+        title: for people.
+        runs_with: what executes it on the device.
+        precisions: those the family offers here, and what each means.
+        converters: by name; the first is the default.
+        limit_s: a worker that takes longer is ended.
+        target_section: table of the target's profile the backend cannot do without, "" if it needs none.
+    """
+
+    name: str
+    title: str
+    runs_with: str
+    precisions: dict[str, str]
+    converters: dict[str, Converter]
+    limit_s: int = 1800
+    target_section: str = ""
+    suffixes: tuple[str, ...] = field(default=())
+
+
+FORMATS: dict[str, Format] = {
+    f.name: f
+    for f in (
+        Format(
+            name="tvm",
+            title="TVM",
+            runs_with="TVM runtime (libtvm_runtime, libtvm_ffi)",
+            precisions={"fp32": "float32 throughout"},
+            converters={"relax": Converter("tvm", "base")},
+            target_section="tvm",
+            suffixes=(".so",),
+        ),
+        Format(
+            name="tflite",
+            title="TFLite",
+            runs_with="LiteRT",
+            precisions={
+                "fp32": "float32 throughout",
+                "fp16": "float16 weights; a CPU computes in float32, a GPU in float16",
+                "int8": "int8 weights per channel and int8 activations, float input and output",
+            },
+            converters={"litert": Converter("tflite_litert", "litert"), "onnx2tf": Converter("tflite_onnx2tf", "onnx2tf")},
+            suffixes=(".tflite",),
+        ),
+        Format(
+            name="executorch",
+            title="ExecuTorch",
+            runs_with="ExecuTorch runtime with XNNPACK",
+            precisions={
+                "fp32": "float32 throughout",
+                "int8": "int8 weights per channel and int8 activations (PT2E), float input and output",
+            },
+            converters={"xnnpack": Converter("executorch", "base")},
+            suffixes=(".pte", ".bpte"),
+        ),
+        Format(
+            name="coreml",
+            title="Core ML",
+            runs_with="Core ML (iOS 16 and later)",
+            precisions={
+                "fp32": "float32 throughout",
+                "fp16": "float16 weights and activations",
+                "int8": "int8 weights per channel, float16 activations",
+            },
+            converters={"mlprogram": Converter("coreml", "base")},
+            suffixes=(".mlpackage",),
+        ),
+    )
+}
