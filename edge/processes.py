@@ -1,0 +1,227 @@
+"""The near side of worker processes: start one, watch it, end it at its limit, and say what became of it.
+
+Exporters and runtimes crash, hang and are killed for memory. Here that is a result, never the end of the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge import records
+from edge.toolchains import environments
+from edge.toolchains.places import HOME, REPOSITORY
+
+POLL_S = 0.05
+_live: set[int] = set()
+_live_guard = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a worker ended.
+
+    Attributes:
+        reason: empty when it ended by itself with status 0.
+        seconds: wall time.
+        peak_memory_mb: largest resident size of the process.
+    """
+
+    reason: str
+    seconds: float
+    peak_memory_mb: int
+
+
+@dataclass(frozen=True)
+class Emission:
+    """What became of one precision of one format.
+
+    Attributes:
+        status: "emitted", "failed" or "skipped".
+        reason: empty when emitted.
+    """
+
+    status: str
+    reason: str = ""
+    files: tuple[records.EmittedFile, ...] = ()
+    seconds: float = 0.0
+    peak_memory_mb: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of running one artifact: outputs (N, ...) by name, or the reason why there are none."""
+
+    outputs: dict[str, np.ndarray] | None
+    reason: str = ""
+    seconds: float = 0.0
+    peak_memory_mb: int = 0
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1][:200] if lines else ""
+
+
+def _surroundings(threads: int) -> dict[str, str]:
+    """The worker's environment variables: our package, its own home, a fixed hash seed, and only the threads it was given."""
+    count = str(threads)
+    HOME.mkdir(parents=True, exist_ok=True)
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "XDG_", "MPLCONFIG"))}
+    return {
+        **inherited,
+        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        "HOME": str(HOME),
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "TVM_NUM_THREADS": count,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+
+
+def end_all() -> None:
+    """End every worker of this process with its children: the user interrupted the run."""
+    with _live_guard:
+        for group in _live:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+
+
+def _watch(process: subprocess.Popen[bytes], limit_s: float, on_poll: Callable[[], None]) -> tuple[int, int, bool]:
+    """Wait for the end; exit status, peak memory in MB, and whether the limit was passed."""
+    deadline = time.monotonic() + limit_s
+    timed_out = False
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return process.returncode, usage.ru_maxrss // 1024, timed_out
+        if not timed_out and time.monotonic() > deadline:
+            timed_out = True
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        on_poll()
+        time.sleep(POLL_S)
+
+
+def _work(
+    job: dict[str, Any], environment: str, threads: int, limit_s: float, desk: Path, on_event: Callable[[dict[str, Any]], None]
+) -> tuple[list[dict[str, Any]], Exit]:
+    """Run one job in a worker; its events, and how it ended. ``desk`` gets the job, the events, and the log."""
+    desk.mkdir(parents=True, exist_ok=True)
+    job_file, events_file, log = desk / "job.json", desk / "events.jsonl", desk / "log.txt"
+    job_file.write_text(json.dumps(job), encoding="utf-8")
+    events_file.write_text("", encoding="utf-8")
+    events: list[dict[str, Any]] = []
+
+    def collect() -> None:
+        complete = events_file.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
+        for line in complete[len(events) :]:
+            events.append(json.loads(line))
+            on_event(events[-1])
+
+    command = [str(environments.python(environment)), "-m", "edge.worker", str(job_file), str(events_file)]
+    begin = time.monotonic()
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=desk,
+            env=_surroundings(threads),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    with _live_guard:
+        _live.add(process.pid)
+    try:
+        code, memory, timed_out = _watch(process, limit_s, collect)
+    finally:
+        with _live_guard:
+            _live.discard(process.pid)
+    collect()
+    if timed_out:
+        reason = f"ended after its limit of {limit_s:g} s"
+    elif code < 0:
+        reason = f"died with {signal.Signals(-code).name}"
+    else:
+        reason = f"exited with status {code}" if code else ""
+    if reason and (last := _last_line(log)):
+        reason += f"; last line: {last}"
+    return events, Exit(reason, round(time.monotonic() - begin, 2), memory)
+
+
+def _silent(event: dict[str, Any]) -> None:
+    pass
+
+
+def emit(
+    job: records.EmitJob,
+    environment: str,
+    limit_s: float,
+    on_event: Callable[[dict[str, Any]], None] = _silent,
+) -> dict[str, Emission]:
+    """Emit the job's precisions; what the worker died on is failed, and the rest gets a new worker.
+
+    Args:
+        job: what to emit; ``job.folder`` receives the files, ``<job.folder>.work`` the log.
+        environment: name of the Python environment, which must be ready.
+        limit_s: seconds one worker may take.
+        on_event: called with each event as it arrives.
+
+    Returns:
+        What became of each precision.
+    """
+    results: dict[str, Emission] = {}
+    remaining = job.precisions
+    desk = job.folder.with_name(job.folder.name + ".work")
+    while remaining:
+        part = {"kind": "emit", **records.to_json(replace(job, precisions=remaining))}
+        events, end = _work(part, environment, job.threads, limit_s, desk, on_event)
+        for event in events:
+            if event["event"] == "emitted":
+                files = tuple(records.emitted_from_json(f) for f in event["files"])
+                results[event["precision"]] = Emission("emitted", "", files, event["seconds"], end.peak_memory_mb)
+            elif event["event"] == "failed":
+                results[event["precision"]] = Emission("failed", event["reason"], peak_memory_mb=end.peak_memory_mb)
+        remaining = tuple(p for p in remaining if p not in results)
+        if remaining:
+            reason = end.reason or "the worker ended without a result"
+            results[remaining[0]] = Emission("failed", reason, (), end.seconds, end.peak_memory_mb)
+            # If it died before it began a precision, the others share its fate: trying again would die the same way.
+            if not any(event["event"] == "started" for event in events):
+                return {**{p: results[remaining[0]] for p in remaining}, **results}
+            remaining = remaining[1:]
+    return results
+
+
+def run(job: records.RunJob, environment: str = "base", limit_s: float = 900) -> Run:
+    """Run one artifact on the check samples in a worker.
+
+    Returns:
+        Its outputs, or the reason why there are none. ``<job.results>.work`` has the log.
+    """
+    desk = job.results.with_name(job.results.name + ".work")
+    data = {"kind": "run", **records.to_json(job)}
+    events, end = _work(data, environment, job.threads, limit_s, desk, _silent)
+    for event in events:
+        if event["event"] == "ran" and not end.reason:
+            with np.load(job.results) as arrays:
+                return Run(dict(arrays), "", event["seconds"], end.peak_memory_mb)
+        if event["event"] == "failed":
+            return Run(None, event["reason"], end.seconds, end.peak_memory_mb)
+    return Run(None, end.reason or "the worker ended without a result", end.seconds, end.peak_memory_mb)

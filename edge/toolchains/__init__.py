@@ -1,0 +1,1 @@
+"""What the pipeline needs and brings itself: locked Python environments and tools from the distribution's packages."""
