@@ -9,7 +9,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 @dataclass(frozen=True)
 class Converter:
-    """One way to make a format's artifacts: a module in ``edge.backends`` and the environment it runs in."""
+    """One way to make a format's artifacts: a module (see ``edge.backends``) and the environment it runs in."""
 
     backend: str
     environment: str
@@ -47,7 +47,7 @@ FORMATS: dict[str, Format] = {
             title="TVM",
             runs_with="TVM runtime (libtvm_runtime, libtvm_ffi)",
             precisions={"fp32": "float32 throughout"},
-            converters={"relax": Converter("tvm", "base")},
+            converters={"relax": Converter("edge.backends.tvm", "base")},
             target_section="tvm",
             suffixes=(".so",),
         ),
@@ -60,7 +60,7 @@ FORMATS: dict[str, Format] = {
                 "fp16": "float16 weights; a CPU computes in float32, a GPU in float16",
                 "int8": "int8 weights per channel and int8 activations, float input and output",
             },
-            converters={"litert": Converter("tflite_litert", "litert"), "onnx2tf": Converter("tflite_onnx2tf", "onnx2tf")},
+            converters={"litert": Converter("edge.backends.tflite_litert", "litert"), "onnx2tf": Converter("edge.backends.tflite_onnx2tf", "onnx2tf")},
             suffixes=(".tflite",),
         ),
         Format(
@@ -71,7 +71,7 @@ FORMATS: dict[str, Format] = {
                 "fp32": "float32 throughout",
                 "int8": "int8 weights per channel and int8 activations (PT2E), float input and output",
             },
-            converters={"xnnpack": Converter("executorch", "base")},
+            converters={"xnnpack": Converter("edge.backends.executorch", "base")},
             suffixes=(".pte", ".bpte"),
         ),
         Format(
@@ -83,7 +83,7 @@ FORMATS: dict[str, Format] = {
                 "fp16": "float16 weights and activations",
                 "int8": "int8 weights per channel, float16 activations",
             },
-            converters={"mlprogram": Converter("coreml", "base")},
+            converters={"mlprogram": Converter("edge.backends.coreml", "base")},
             suffixes=(".mlpackage",),
         ),
     )

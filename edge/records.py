@@ -66,7 +66,7 @@ class EmitJob:
     """All a backend needs, as files and plain data, so that it can run in another environment.
 
     Attributes:
-        backend: module in ``edge.backends``.
+        backend: the backend's module, by its full name.
         model: the network's name; artifacts are named after it.
         program: the lowered network, a saved ``torch.export.ExportedProgram`` in float32, batch 1, NCHW.
         inputs: names of the program's inputs, in order.

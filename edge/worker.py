@@ -12,6 +12,7 @@ import json
 import os
 import statistics
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -43,7 +44,7 @@ class Events:
 
 def emit(job: records.EmitJob, events: Events) -> None:
     """Emit every precision in turn; one that raises is reported as failed and the next is tried."""
-    backend = importlib.import_module(f"edge.backends.{job.backend}")
+    backend = importlib.import_module(job.backend)
     try:
         prepared = backend.prepare(job)
     except Exception as error:
@@ -110,8 +111,21 @@ def run(job: records.RunJob, events: Events) -> None:
         events.report(event="ran", seconds=round(seconds, 6))
 
 
+def _end_with_parent() -> None:
+    """Leave when the parent is gone: a killed run must not leave exporters working behind it."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(arguments: list[str]) -> None:
     """Entry point: job file, events file."""
+    _end_with_parent()
     job_file, events_file = map(Path, arguments)
     data = json.loads(job_file.read_text(encoding="utf-8"))
     events = Events(events_file)

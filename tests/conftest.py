@@ -28,7 +28,7 @@ class TinyNetwork:
     def job(self, backend: str, folder: Path, *precisions: str, target: dict | None = None) -> EmitJob:
         folder.mkdir(parents=True, exist_ok=True)
         return EmitJob(
-            backend=backend,
+            backend=f"edge.backends.{backend}",
             model="tiny",
             program=self.program,
             inputs=("image",),

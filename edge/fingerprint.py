@@ -1,0 +1,57 @@
+"""What decides an artifact, as one digest: the same fingerprint means the same bytes, so nothing is done twice.
+
+Everything counts: our own code, the lock files, the target's profile, the weights, the calibration files and the choices of the
+command. No heavy import: this is all that a run with nothing to do executes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from edge.toolchains import environments
+from edge.toolchains.places import REPOSITORY
+
+SOURCES = ("edge", "models", "targets", "calibration")
+SUFFIXES = {".py", ".html", ".cc", ".c"}
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, or of a folder's files with their names (an ``.mlpackage`` is a folder)."""
+    if path.is_dir():
+        parts = sorted(p for p in path.rglob("*") if p.is_file())
+        return text_digest([f"{p.relative_to(path).as_posix()} {file_digest(p)}" for p in parts])
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def text_digest(parts: Iterable[str]) -> str:
+    """sha256 of lines of text."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def source_digest() -> str:
+    """sha256 of the pipeline's own code."""
+    files = sorted(
+        path
+        for folder in SOURCES
+        for path in (REPOSITORY / folder).rglob("*")
+        if path.suffix in SUFFIXES and path.is_file()
+    )
+    return text_digest(f"{path.relative_to(REPOSITORY).as_posix()} {file_digest(path)}" for path in files)
+
+
+def artifact_key(common: dict[str, Any], *, format: str, converter: str, precision: str, environment: str) -> str:
+    """The fingerprint of one precision of one format.
+
+    Args:
+        common: what all artifacts of the run depend on, JSON-ready.
+        format, converter, precision: from the table of formats.
+        environment: where the converter runs; its lock file counts.
+    """
+    lock = environments.lock_digest(environment)
+    own = {"format": format, "converter": converter, "precision": precision, "lock": lock}
+    return text_digest([json.dumps({**common, **own}, sort_keys=True)])

@@ -1,0 +1,86 @@
+"""Small questions about nodes, and constants in and out of a graph module."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+CONVOLUTIONS = tuple(
+    overload
+    for convolution in (torch.ops.aten.conv1d, torch.ops.aten.conv2d, torch.ops.aten.conv3d)
+    for overload in (convolution.default, convolution.padding)
+)
+BATCH_NORM = torch.ops.aten._native_batch_norm_legit_no_training.default
+
+
+def argument(node: Node, name: str) -> Any:
+    """The value of a call's argument by its name in the operator's schema, defaults included."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    for position, parameter in enumerate(node.target._schema.arguments):
+        if parameter.name == name:
+            if position < len(node.args):
+                return node.args[position]
+            return node.kwargs.get(name, parameter.default_value)
+    raise KeyError(f"{node.target} has no argument {name!r}")
+
+
+def is_call(value: object, *targets: object) -> bool:
+    """Whether a value is a call of one of these operators."""
+    return isinstance(value, Node) and value.op == "call_function" and value.target in targets
+
+
+def is_item(value: object, index: int) -> bool:
+    """Whether a value is item ``index`` of a tuple-valued node."""
+    return is_call(value, operator.getitem) and value.args[1] == index  # type: ignore[union-attr]
+
+
+def is_constant(value: object) -> bool:
+    """Whether a value is a weight or another constant of the module."""
+    return isinstance(value, Node) and value.op == "get_attr"
+
+
+def shape(node: Node) -> torch.Size:
+    """The node's output shape, from export."""
+    return node.meta["val"].shape
+
+
+def constant(module: GraphModule, node: Node) -> Tensor:
+    """The tensor behind a ``get_attr`` node."""
+    return operator.attrgetter(str(node.target))(module).detach()
+
+
+def add_constant(module: GraphModule, name: str, value: Tensor, before: Node) -> Node:
+    """A new constant under a free name like ``name``, as a node placed before ``before``."""
+    path, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(path) if path else module
+    free = next(f"{leaf}{n or ''}" for n in range(1_000_000) if not hasattr(owner, f"{leaf}{n or ''}"))
+    owner.register_parameter(free, nn.Parameter(value.contiguous(), requires_grad=False))
+    with module.graph.inserting_before(before):
+        node = module.graph.get_attr(f"{path}.{free}" if path else free)
+    node.meta["val"] = value
+    return node
+
+
+def has_constant_weights(conv: Node) -> bool:
+    """Whether a convolution's weight and bias are constants of the module."""
+    return all(w is None or is_constant(w) for w in (argument(conv, "weight"), argument(conv, "bias")))
+
+
+def set_convolution(module: GraphModule, conv: Node, input: Node, weight: Tensor, bias: Tensor) -> None:
+    """Let a convolution read another input with another weight (O, C / groups, …) and bias (O,)."""
+    owner = str(argument(conv, "weight").target).rpartition(".")[0]
+    prefix = f"{owner}." if owner else ""
+    folded_weight = add_constant(module, f"{prefix}folded_weight", weight, before=conv)
+    folded_bias = add_constant(module, f"{prefix}folded_bias", bias, before=conv)
+    rest = tuple(argument(conv, name) for name in ("stride", "padding", "dilation", "groups"))
+    conv.args, conv.kwargs = (input, folded_weight, folded_bias, *rest), {}
+
+
+def replace(old: Node, new: Node) -> None:
+    """Let every user of ``old`` use ``new``, which takes over its shape."""
+    new.meta.setdefault("val", old.meta.get("val"))
+    old.replace_all_uses_with(new)

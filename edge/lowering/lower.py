@@ -1,0 +1,107 @@
+"""The lowering stage: the rewrites in order, each with its proof."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+
+from edge.errors import ExportError
+from edge.lowering import (
+    drop_training_leftovers,
+    fold_batch_norm_backward,
+    fold_batch_norm_forward,
+    partial_convolution,
+    unfold_batch_norm,
+)
+from edge.lowering.proof import BOUND_DB, evaluate, proof_db
+from edge.lowering.rewrite import Refusal, Rewrite, apply_everywhere
+
+REWRITES: tuple[Rewrite, ...] = (
+    drop_training_leftovers.REWRITE,
+    fold_batch_norm_backward.REWRITE,
+    fold_batch_norm_forward.REWRITE,
+    unfold_batch_norm.REWRITE,
+    partial_convolution.REWRITE,
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one rewrite did.
+
+    Attributes:
+        proof_db: signal to difference in float64; None where nothing matched, infinite where the bits are the same.
+    """
+
+    name: str
+    algebra: str
+    matches: int
+    refused: tuple[Refusal, ...]
+    proof_db: float | None
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The lowered program in float32, and how it came about."""
+
+    program: ExportedProgram
+    outcomes: tuple[Outcome, ...]
+
+
+def _drop_unused_constants(module: GraphModule) -> None:
+    used = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
+    for name in [n for n, _ in [*module.named_parameters(), *module.named_buffers()] if n not in used]:
+        owner, _, leaf = name.rpartition(".")
+        delattr(module.get_submodule(owner), leaf)
+
+
+def lower(
+    program: ExportedProgram,
+    samples: Tensor,
+    *,
+    rewrites: tuple[Rewrite, ...] = REWRITES,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+    model: str | None = None,
+) -> Lowered:
+    """Apply the rewrites to a program and prove each one.
+
+    All of it happens in float64: the folds lose nothing to float32 on the way, and the proof compares what the algebra says.
+
+    Args:
+        program: any network with one image input, batch 1, in evaluation mode.
+        samples: (N, C, H, W) float32, what the proofs run on.
+        rewrites: in order.
+        on_outcome: called after each rewrite.
+        model: for the error's text.
+
+    Raises:
+        ExportError: a rewrite changed what the network computes.
+    """
+    graph = program.run_decompositions({}).module(check_guards=False)
+    assert isinstance(graph, GraphModule)
+    graph.double()
+    doubles = samples.double()
+    outputs, outcomes = evaluate(graph, doubles), []
+    for rewrite in rewrites:
+        matches, refused = apply_everywhere(rewrite, graph)
+        proof = None
+        if matches:
+            before, outputs = outputs, evaluate(graph, doubles)
+            proof = proof_db(before, outputs)
+        outcomes.append(Outcome(rewrite.name, rewrite.algebra, matches, refused, proof))
+        on_outcome(outcomes[-1])
+        if proof is not None and not proof >= BOUND_DB:
+            raise ExportError(
+                f"{rewrite.name} changed the network: {proof:.1f} dB in float64, at least {BOUND_DB:g} expected",
+                stage="lower",
+                model=model,
+                next_step="this is a defect of the rewrite; please report it with the network",
+            )
+    _drop_unused_constants(graph)
+    lowered = torch.export.export(graph.float(), (samples[:1].float(),))
+    return Lowered(lowered, tuple(outcomes))

@@ -1,0 +1,64 @@
+"""Gates: what an artifact has to reach, and the sentence that says what it missed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge.parity.metrics import Array, Measured, sqnr_db, within_one_quantum
+from edge.targets import Gate
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """An int8 artifact against its own quantisation simulation: what is left is the converter's and the kernels' error.
+
+    Attributes:
+        simulated_by: what made the simulation.
+        sqnr_db: artifact against simulation.
+        quantisation_sqnr_db: simulation against the oracle: what quantisation itself costs.
+        within_one_quantum: share of output elements within one int8 quantum of the simulation.
+    """
+
+    simulated_by: str
+    sqnr_db: float
+    quantisation_sqnr_db: float
+    within_one_quantum: float
+
+
+def compare_with_simulation(
+    simulated_by: str, simulation: dict[str, Array], oracle: dict[str, Array], outputs: dict[str, Array]
+) -> Lowering:
+    """Tell lowering error from quantisation error; arrays (N, …) by output name. The worst output counts.
+
+    A simulation may cover fewer samples than the check; its first dimension says how many, counted from the first sample.
+    """
+    rows = {name: len(simulation[name]) for name in oracle}
+    return Lowering(
+        simulated_by,
+        min(min(sqnr_db(simulation[name], outputs[name][: rows[name]])) for name in oracle),
+        min(min(sqnr_db(oracle[name][: rows[name]], simulation[name])) for name in oracle),
+        min(within_one_quantum(simulation[name], outputs[name][: rows[name]]) for name in oracle),
+    )
+
+
+def judge(measured: Measured, lowering: Lowering | None, gate: Gate) -> str:
+    """Which thresholds were missed, in one sentence; empty when all hold."""
+    misses = []
+    if not measured.finite:
+        misses.append("an output is not finite")
+    if not measured.sqnr_db >= gate.sqnr_db:
+        misses.append(f"SQNR {measured.sqnr_db:.1f} dB, at least {gate.sqnr_db:g} expected")
+    if gate.max_rel is not None and not measured.max_rel <= gate.max_rel:
+        misses.append(f"largest error {measured.max_rel:.2g} of the largest value, at most {gate.max_rel:g} expected")
+    if gate.rms_vs_eager is not None and not measured.rms_vs_eager <= gate.rms_vs_eager:
+        misses.append(
+            f"RMS error {measured.rms_vs_eager:.1f} times eager PyTorch's own, at most {gate.rms_vs_eager:g} expected"
+        )
+    if gate.top1 is not None and measured.top1 is not None and not measured.top1 >= gate.top1:
+        misses.append(f"top-1 agrees on {measured.top1:.1%} of the samples, at least {gate.top1:.1%} expected")
+    if gate.simulation_share is not None and lowering and not lowering.within_one_quantum >= gate.simulation_share:
+        misses.append(
+            f"{lowering.within_one_quantum:.2%} of the outputs are within one quantum of the quantisation simulation, "
+            f"at least {gate.simulation_share:.1%} expected"
+        )
+    return "; ".join(misses)
