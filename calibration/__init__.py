@@ -1,0 +1,1 @@
+"""What networks are calibrated and checked with. To add photographs, name them in ``photographs.CALIBRATION``."""

@@ -1,14 +1,15 @@
 """FasterNet: "Run, Don't Walk: Chasing Higher FLOPS for Faster Neural Networks" (CVPR 2023), Figure 4 and Table 8.
 
-A 4x4/s4 embedding, four stages of blocks with 2x2/s2 merging between them, and a three-layer head. A block is a partial
-convolution (PConv) over the first ``channels / n_div`` channels and two pointwise convolutions, with a shortcut. Normalisation
-and activation stand only between the two pointwise layers.
+A 4x4/s4 embedding, four stages of blocks with 2x2/s2 merging between them, and a three-layer head. A block is a
+partial convolution (PConv) over the first ``channels / n_div`` channels and two pointwise convolutions, with a shortcut.
+Normalisation and activation stand only between the two pointwise layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -136,9 +137,7 @@ class Trunk(nn.Module):
             nn.Sequential(*(Block(channels, config) for _ in range(depth)))
             for channels, depth in zip(widths, config.depths, strict=True)
         )
-        self.mergings = nn.ModuleList(
-            Downsample(narrow, wide, 2, config.norm) for narrow, wide in zip(widths, widths[1:], strict=False)
-        )
+        self.mergings = nn.ModuleList(Downsample(narrow, wide, 2, config.norm) for narrow, wide in pairwise(widths))
 
     def pyramid(self, image: Tensor) -> list[Tensor]:
         """(N, 3, H, W) to the four stages' outputs: (N, c, H/4, W/4) … (N, 8c, H/32, W/32)."""
@@ -191,7 +190,7 @@ PREPROCESSING = Preprocessing(size=224, crop=0.9, mean=IMAGENET_MEAN, std=IMAGEN
 def _register_variant(variant: str) -> None:
     def builder(name: str, network: type[Trunk]) -> Callable[..., nn.Module]:
         def build(**options: object) -> nn.Module:
-            return network(Config(**{**vars(VARIANTS[variant]), **options}))  # type: ignore[arg-type]
+            return network(Config(**{**vars(VARIANTS[variant]), **options}))
 
         build.__name__ = build.__qualname__ = name
         build.__doc__ = f"FasterNet-{variant.upper()}; options are the fields of ``Config``."
