@@ -13,6 +13,9 @@ from edge.calibration.preprocessing import Preprocessing
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 """Only these decoders see a file, whatever its name says."""
 
+MIN_SIDE, MAX_ASPECT = 32, 16
+"""Smaller or longer pictures (icons, strips) are not photographs, and a long strip would be resized to gigabytes."""
+
 
 class UnusableError(Exception):
     """The file cannot be calibrated with; the message is a short reason."""
@@ -33,6 +36,8 @@ def read_image(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities in metadata say nothing about the pixels
             with Image.open(path, formats=FORMATS) as image:
+                if min(image.size) < MIN_SIDE or max(image.size) > MAX_ASPECT * min(image.size):
+                    raise UnusableError(f"{image.width}×{image.height} pixels, which no photograph has")
                 image.load()
                 return _to_rgb(ImageOps.exif_transpose(image))
     except UnusableError:

@@ -49,7 +49,8 @@ class Samples:
 def list_files(folder: Path) -> Listing:
     """List a folder and its sub-folders. Names that begin with a dot are passed over.
 
-    Of more than ``MAXIMUM`` files it takes some at even distances, so that every class of a sorted data set has its share.
+    Of more than ``MAXIMUM`` files it takes some at even distances, so that every class of a sorted data set has its
+    share.
 
     Raises:
         InputError: there is no such folder.
@@ -112,7 +113,7 @@ def read_samples(folder: Path, preprocessing: Preprocessing) -> Samples:
             f"the calibration folder {folder} gives {len(samples)} samples, at least {MINIMUM} are needed"
             f"{_first_reasons(rejected)}",
             stage="define",
-            next_step="add photographs like those the network will see: JPEG, PNG, BMP, WebP, TIFF, or preprocessed .npy",
+            next_step="add photographs like those the network will see: JPEG, PNG, BMP, WebP or TIFF",
         )
     return Samples(np.stack(samples), tuple(used), tuple(rejected), listing.left_out)
 

@@ -20,6 +20,7 @@ from edge.errors import SetupError
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image
 
     from edge.calibration.preprocessing import Preprocessing
 
@@ -99,7 +100,7 @@ def calibration_set(preprocessing: Preprocessing, folder: Path | None = None) ->
 
 
 def check_samples(preprocessing: Preprocessing) -> np.ndarray:
-    """The inputs every artifact is checked with: eight photographs, then eight images of random pixels.
+    """The inputs every artifact is checked with: eight photographs, then eight random images.
 
     Returns:
         (16, 3, size, size) float32, the same on every machine.
@@ -108,27 +109,46 @@ def check_samples(preprocessing: Preprocessing) -> np.ndarray:
         SetupError: the packages with the photographs are not installed.
     """
     import numpy as np
-    from PIL import Image
 
-    shape = (RANDOM_CHECKS, preprocessing.size, preprocessing.size, 3)
-    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    random = np.stack([preprocessing(Image.fromarray(pixels)) for pixels in noise])
-    return np.concatenate([_read(CHECK, preprocessing), random])
+    generator = np.random.default_rng(0)
+    random = [preprocessing(_random_image(generator)) for _ in range(RANDOM_CHECKS)]
+    return np.concatenate([_read(CHECK, preprocessing), np.stack(random)])
 
 
 def digest(folder: Path | None = None) -> str:
     """SHA-256, in hex, over the names and bytes of the files that ``calibration_set`` opens, used or rejected.
 
     Raises:
-        InputError, SetupError: as ``calibration_set``.
+        InputError: the folder does not exist.
+        SetupError: the packages with the photographs are not installed.
     """
     files = list_files(folder).files if folder is not None else {name: _locate(name) for name in CALIBRATION}
     total = hashlib.sha256()
     for name, path in sorted(files.items()):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            content = "unreadable"  # such a file is rejected with its reason when the set is read
         total.update(f"{content}  {name}\n".encode())
     return total.hexdigest()
+
+
+def _random_image(generator: np.random.Generator, side: int = 256) -> Image:
+    """Random colours with as much contrast at every scale, from half the image down to one pixel, as photographs have.
+
+    Independent pixels alone would be no test: the first convolutions average them to grey.
+    """
+    import numpy as np
+    from PIL.Image import Resampling, fromarray
+
+    total = np.zeros((side, side, 3))
+    cells = 2
+    while cells <= side:
+        grid = fromarray(generator.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        total += np.asarray(grid.resize((side, side), Resampling.BICUBIC)) - 127.5
+        cells *= 2
+    return fromarray((127.5 + 127.5 * total / np.abs(total).max()).astype(np.uint8))
 
 
 def _read(names: tuple[str, ...], preprocessing: Preprocessing) -> np.ndarray:

@@ -32,19 +32,17 @@ class Preprocessing:
         """An RGB image of any size to (3, size, size) float32.
 
         Sizes and offsets are rounded as torchvision's ``Resize`` and ``CenterCrop`` do, with which accuracies are
-        published. Only the pixels that the cut needs are resized, so that a long strip of an image costs no memory.
+        published.
         """
         import numpy as np
         from PIL.Image import Resampling
 
         shorter = int(self.size / self.crop)
-        resized = [shorter if side == min(image.size) else int(shorter * side / min(image.size)) for side in image.size]
-        corner = [round((side - self.size) / 2) for side in resized]
-        left, top = (offset * side / new for offset, side, new in zip(corner, image.size, resized, strict=True))
-        right, bottom = (
-            (offset + self.size) * side / new for offset, side, new in zip(corner, image.size, resized, strict=True)
+        width, height = (
+            shorter if side == min(image.size) else int(shorter * side / min(image.size)) for side in image.size
         )
-        square = image.resize((self.size, self.size), Resampling.BICUBIC, box=(left, top, right, bottom))
+        left, top = (round((side - self.size) / 2) for side in (width, height))
+        square = image.resize((width, height), Resampling.BICUBIC).crop((left, top, left + self.size, top + self.size))
         pixels = np.asarray(square, dtype=np.float32) / 255
         normalised = (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return np.ascontiguousarray(normalised.transpose(2, 0, 1))

@@ -1,8 +1,8 @@
 """FasterNet: "Run, Don't Walk: Chasing Higher FLOPS for Faster Neural Networks" (CVPR 2023), Figure 4 and Table 8.
 
 A 4x4/s4 embedding, four stages of blocks with 2x2/s2 merging between them, and a three-layer head. A block is a
-partial convolution (PConv) over the first ``channels / n_div`` channels and two pointwise convolutions, with a shortcut.
-Normalisation and activation stand only between the two pointwise layers.
+partial convolution (PConv) over the first ``channels / n_div`` channels and two pointwise convolutions, with a
+shortcut. Normalisation and activation stand only between the two pointwise layers.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Checkpoint keys of FasterNet as others write them, renamed to ours.
 
-The authors number stages and mergings in one sequence (stages 0, 2, 4, 6 and mergings 1, 3, 5), call the 1x1 convolution
-after the pooling ``avgpool_pre_head.1`` and the classifier ``head``; their detection backbones have ``norm0`` … ``norm6``
-and no head. timm puts each merging into the stage that follows it, and says ``conv_head`` and ``classifier``. Inside a
-block both agree.
+The authors number stages and mergings in one sequence (stages 0, 2, 4, 6 and mergings 1, 3, 5), call the 1x1
+convolution after the pooling ``avgpool_pre_head.1`` and the classifier ``head``; their detection backbones have
+``norm0`` … ``norm6`` and no head. timm puts each merging into the stage that follows it, and says ``conv_head`` and
+``classifier``. Inside a block both agree.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _in_merging(merging: int, match: re.Match[str]) -> str:
 
 
 def _key_map(rules: tuple[Rule, ...], marks: tuple[str, ...]) -> KeyMap:
-    """Renames by the first rule that matches a whole key; a key without a rule keeps its name, which the loader reports."""
+    """Renames by the first rule that matches a whole key. One without a rule keeps its name: the loader reports it."""
 
     def rename(key: str) -> str:
         for pattern, replacement in rules:
