@@ -1,0 +1,81 @@
+"""What is inside a .tflite file, read from its flatbuffer with the schema that LiteRT ships."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+
+from edge.records import Port
+
+_OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+
+
+def read(path: Path) -> Any:
+    """The file as the schema's ``ModelT``."""
+    return schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+
+
+def ports(path: Path, names: tuple[str, ...], *, side: str) -> tuple[Port, ...]:
+    """The ports of the file's only signature, which bears the pipeline's names.
+
+    Args:
+        path: the .tflite file; its feature maps are NHWC.
+        names: of the inputs or outputs, in the pipeline's order.
+        side: "inputs" or "outputs".
+    """
+    runner = Interpreter(model_path=str(path)).get_signature_runner()
+    tensors = runner.get_input_details() if side == "inputs" else runner.get_output_details()
+    return tuple(
+        Port(
+            name=name,
+            shape=tuple(int(size) for size in tensors[name]["shape"]),
+            layout="NHWC" if len(tensors[name]["shape"]) == 4 else "",
+            tensor=name,
+            dtype=tensors[name]["dtype"].__name__,
+        )
+        for name in names
+    )
+
+
+def operators(model: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Type, operator and subgraph of every operator."""
+    # Old files keep the code in the deprecated 8-bit field, new ones in the other; the larger of the two is meant.
+    types = [_OPERATOR_NAMES[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in model.operatorCodes]
+    for subgraph in model.subgraphs:
+        for operator in subgraph.operators:
+            yield types[operator.opcodeIndex], operator, subgraph
+
+
+def operator_notes(path: Path) -> dict[str, Any]:
+    """Operators in all, TRANSPOSEs among them, and how many there are of each type."""
+    types = collections.Counter(kind for kind, _, _ in operators(read(path)))
+    return {
+        "operators": types.total(),
+        "transposes": types["TRANSPOSE"],
+        "operators_by_type": dict(sorted(types.items())),
+    }
+
+
+def quantisation_notes(path: Path) -> dict[str, Any]:
+    """How many operators of a quantised file still compute in float, and the quantum of each output.
+
+    A float output is written by a DEQUANTIZE; its quantum is the scale of what goes in. An output without one was
+    computed in float and has none.
+    """
+    model = read(path)
+    floats = 0
+    scales: dict[int, float] = {}
+    for kind, operator, subgraph in operators(model):
+        tensors = subgraph.tensors
+        if kind == "DEQUANTIZE" and tensors[operator.inputs[0]].type == schema.TensorType.INT8:
+            scales[operator.outputs[0]] = float(tensors[operator.inputs[0]].quantization.scale[0])
+        elif any(tensors[index].type == schema.TensorType.FLOAT32 for index in operator.outputs):
+            floats += 1
+    outputs = {o.name.decode(): o.tensorIndex for o in model.signatureDefs[0].outputs}
+    quanta = {name: scales[index] for name, index in outputs.items() if index in scales}
+    return {"float_operators": floats, "output_quanta": quanta}

@@ -1,0 +1,73 @@
+"""TFLite through litert-torch and ai-edge-quantizer: the default converter. Runs in the ``litert`` environment."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import litert_torch
+import torch
+from torch import Tensor, nn
+
+from edge.backends import tflite, tflite_quantize
+from edge.records import EmitJob, EmittedFile, Tool
+
+
+class ChannelsLast(nn.Module):
+    """A network with NHWC inputs and outputs, by name: litert-torch takes the signature's names from the dicts.
+
+    The transposes cancel against those that the converter puts around convolutions.
+    """
+
+    def __init__(self, network: nn.Module, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+        """Wrap a network that takes and returns NCHW arrays in the order of the names."""
+        super().__init__()
+        self.network, self.inputs, self.outputs = network, inputs, outputs
+        # An exported program's module has no eval(); this one says that there is nothing to switch.
+        self.training = False
+
+    def forward(self, **arrays: Tensor) -> dict[str, Tensor]:
+        """4-D arrays are (N, H, W, C) on both sides; others pass as they are."""
+        results = self.network(*(_to_nchw(arrays[name]) for name in self.inputs))
+        results = (results,) if isinstance(results, Tensor) else results
+        return {name: _to_nhwc(result) for name, result in zip(self.outputs, results, strict=True)}
+
+
+def _to_nchw(array: Tensor) -> Tensor:
+    return array.permute(0, 3, 1, 2) if array.ndim == 4 else array
+
+
+def _to_nhwc(array: Tensor) -> Tensor:
+    return array.permute(0, 2, 3, 1) if array.ndim == 4 else array
+
+
+def prepare(job: EmitJob) -> bytes:
+    """Convert the program once.
+
+    Returns:
+        The float32 .tflite file.
+    """
+    program = torch.export.load(job.program)
+    shapes = {node.name: node.meta["val"].shape for node in program.graph.nodes if node.op == "placeholder"}
+    examples = [torch.zeros(shapes[name]) for name in program.graph_signature.user_inputs]
+    network = ChannelsLast(program.module(), job.inputs, job.outputs)
+    feeds = {name: _to_nhwc(example).contiguous() for name, example in zip(job.inputs, examples, strict=True)}
+    return litert_torch.convert(network, sample_kwargs=feeds).model_content()
+
+
+def emit(job: EmitJob, prepared: bytes, precision: str) -> list[EmittedFile]:
+    """Write ``<model>.<precision>.tflite``.
+
+    fp32 is the conversion itself, fp16 has float16 weights, int8 is calibrated on ``job.calibration``.
+    """
+    path = tflite.destination(job, precision)
+    match precision:
+        case "fp32":
+            path.write_bytes(prepared)
+        case "fp16":
+            tflite_quantize.to_float16_weights(prepared, path)
+        case "int8":
+            tflite_quantize.to_int8(prepared, tflite.calibration_samples(job), job.threads, path)
+        case _:
+            raise ValueError(f"TFLite has no precision {precision!r}")
+    tools = ["litert-torch"] if precision == "fp32" else ["litert-torch", "ai-edge-quantizer"]
+    return [tflite.emitted(job, precision, Tool(" + ".join(tools), " + ".join(map(version, tools))))]

@@ -1,0 +1,41 @@
+"""LiteRT's interpreter with its default kernels: XNNPACK's, and LiteRT's optimised ones for what XNNPACK leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from edge.records import Port
+from edge.runtimes import Infer
+
+
+def load(
+    artifact: Path,
+    inputs: tuple[Port, ...],
+    outputs: tuple[Port, ...],
+    threads: int,
+    kernels: OpResolverType = OpResolverType.AUTO,
+) -> Infer:
+    """Read a .tflite file.
+
+    Args:
+        artifact: the file; it has one signature.
+        inputs: ports whose ``tensor`` is a name of that signature.
+        outputs: the same for the outputs.
+        threads: for the interpreter and its delegate.
+        kernels: which of LiteRT's sets of kernels runs it.
+
+    Raises:
+        ValueError: the file is damaged or is not a .tflite file.
+    """
+    runner = Interpreter(
+        model_path=str(artifact), num_threads=threads, experimental_op_resolver_type=kernels
+    ).get_signature_runner()
+
+    def infer(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        results = runner(**{port.tensor: arrays[port.name] for port in inputs})
+        return {port.name: results[port.tensor] for port in outputs}
+
+    return infer
