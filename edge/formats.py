@@ -15,7 +15,7 @@ class Converter:
     environment: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Format:
     """One artifact family.
 

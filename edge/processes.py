@@ -12,7 +12,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from edge.toolchains.places import HOME, REPOSITORY
 
 POLL_S = 0.05
 _live: set[int] = set()
+_ended = threading.Event()
 _live_guard = threading.Lock()
 
 
@@ -93,8 +94,23 @@ def _surroundings(threads: int) -> dict[str, str]:
     }
 
 
+class Ended(RuntimeError):
+    """A worker was asked for after the session ended."""
+
+
+@contextlib.contextmanager
+def session() -> Iterator[None]:
+    """On the way out, also by an interruption, every worker is ended with its children. Threads must be joined inside."""
+    try:
+        yield
+    finally:
+        end_all()
+        _ended.clear()
+
+
 def end_all() -> None:
-    """End every worker of this process with its children: the user interrupted the run."""
+    """End every worker, and start no more until the session is over."""
+    _ended.set()
     with _live_guard:
         for group in _live:
             with contextlib.suppress(ProcessLookupError):
@@ -135,6 +151,8 @@ def _work(
             on_event(events[-1])
 
     command = [str(environments.python(environment)), "-m", "edge.worker", str(job_file), str(events_file)]
+    if _ended.is_set():
+        raise Ended
     begin = time.monotonic()
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -196,8 +214,9 @@ def emit(
             if event["event"] == "emitted":
                 files = tuple(records.emitted_from_json(f) for f in event["files"])
                 results[event["precision"]] = Emission("emitted", "", files, event["seconds"], end.peak_memory_mb)
-            elif event["event"] == "failed":
-                results[event["precision"]] = Emission("failed", event["reason"], peak_memory_mb=end.peak_memory_mb)
+            elif event["event"] in ("failed", "skipped"):
+                emission = Emission(event["event"], event["reason"], peak_memory_mb=end.peak_memory_mb)
+                results[event["precision"]] = emission
         remaining = tuple(p for p in remaining if p not in results)
         if remaining:
             reason = end.reason or "the worker ended without a result"

@@ -21,10 +21,18 @@ from typing import Any
 import numpy as np
 
 from edge import records
+from edge.errors import SetupError
 
 
-def _reason(error: BaseException) -> str:
+def _outcome(error: Exception) -> str:
+    """A tool that cannot be had is a skip; everything else is a failure."""
+    return "skipped" if isinstance(error, SetupError) else "failed"
+
+
+def _reason(error: Exception) -> str:
     """Type and first line of an error: enough for a table; the traceback is in the log."""
+    if isinstance(error, SetupError):
+        return error.message
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}"[:300]
 
@@ -43,23 +51,26 @@ class Events:
 
 
 def emit(job: records.EmitJob, events: Events) -> None:
-    """Emit every precision in turn; one that raises is reported as failed and the next is tried."""
+    """Emit every precision in turn; one that raises is reported as failed and the next is tried.
+
+    What all share is counted in the first one's seconds.
+    """
+    begin = time.monotonic()
     backend = importlib.import_module(job.backend)
     try:
         prepared = backend.prepare(job)
     except Exception as error:
         traceback.print_exc()
         for precision in job.precisions:
-            events.report(event="failed", precision=precision, reason=_reason(error))
+            events.report(event=_outcome(error), precision=precision, reason=_reason(error))
         return
     for precision in job.precisions:
         events.report(event="started", precision=precision)
-        begin = time.monotonic()
         try:
             files = backend.emit(job, prepared, precision)
         except Exception as error:
             traceback.print_exc()
-            events.report(event="failed", precision=precision, reason=_reason(error))
+            events.report(event=_outcome(error), precision=precision, reason=_reason(error))
         else:
             events.report(
                 event="emitted",
@@ -67,6 +78,7 @@ def emit(job: records.EmitJob, events: Events) -> None:
                 files=records.to_json(files),
                 seconds=round(time.monotonic() - begin, 2),
             )
+        begin = time.monotonic()
 
 
 def _to_layout(array: np.ndarray, port: records.Port) -> np.ndarray:

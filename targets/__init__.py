@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from edge.targets.profile import Target, baseline, load, names, read
+from edge.targets.profile import Gate, Target, baseline, load, names, read
 
-__all__ = ["Target", "baseline", "load", "names", "read"]
+__all__ = ["Gate", "Target", "baseline", "load", "names", "read"]

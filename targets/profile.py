@@ -98,16 +98,16 @@ class Gate(_Record):
         sqnr_db: signal-to-quantisation-noise ratio against the float64 network, of the worst sample and output.
         max_rel: largest error, relative to the output's largest magnitude.
         rms_vs_eager: RMS error, in multiples of eager PyTorch's own in float32.
-        top1: share of the samples whose largest output is the float64 network's.
-        simulation_quanta, simulation_share: this share of the outputs is within so many quanta of the quantisation
-            simulation, where the tool has one.
+        top1: share of the samples whose largest output is the float64 network's; a tie that ``max_rel`` could swap
+            counts as agreement.
+        simulation_share: this share of the outputs is within one int8 quantum of the quantisation simulation, where the
+            tool has one.
     """
 
     sqnr_db: float
     max_rel: float | None = None
     rms_vs_eager: float | None = None
     top1: float | None = None
-    simulation_quanta: Count | None = None
     simulation_share: float | None = None
 
 

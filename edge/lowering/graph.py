@@ -48,6 +48,13 @@ def shape(node: Node) -> torch.Size:
     return node.meta["val"].shape
 
 
+def place(node: Node) -> str:
+    """Where in the user's network a node comes from: the innermost module's path, or the node's own name."""
+    stack = node.meta.get("nn_module_stack") or {}
+    paths = [path for path, _ in stack.values() if path]
+    return paths[-1] if paths else node.name
+
+
 def constant(module: GraphModule, node: Node) -> Tensor:
     """The tensor behind a ``get_attr`` node."""
     return operator.attrgetter(str(node.target))(module).detach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -82,9 +83,9 @@ def lower(
     Raises:
         ExportError: a rewrite changed what the network computes.
     """
-    graph = program.run_decompositions({}).module(check_guards=False)
+    shared = program.run_decompositions({}).module(check_guards=False)
+    graph = copy.deepcopy(shared).double()  # the program's weights are the caller's own tensors
     assert isinstance(graph, GraphModule)
-    graph.double()
     doubles = samples.double()
     outputs, outcomes = evaluate(graph, doubles), []
     for rewrite in rewrites:

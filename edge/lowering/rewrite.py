@@ -13,10 +13,16 @@ from typing import Any
 
 from torch.fx import GraphModule, Node
 
+from edge.lowering.graph import place
+
 
 @dataclass(frozen=True)
 class Refusal:
-    """A match that was left as it is."""
+    """A match that was left as it is.
+
+    Attributes:
+        node: the module of the user's network it belongs to.
+    """
 
     node: str
     reason: str
@@ -52,7 +58,7 @@ def apply_everywhere(rewrite: Rewrite, module: GraphModule) -> tuple[int, tuple[
         if node._erased or (found := rewrite.match(module, node)) is None:
             continue
         if reason := rewrite.check(module, found):
-            refused.append(Refusal(node.name, reason))
+            refused.append(Refusal(place(node), reason))
             continue
         rewrite.apply(module, found)
         rewritten += 1

@@ -120,7 +120,7 @@ def _pip(name: str, arguments: list[str], progress: Progress, total: int) -> Non
     collected = 0
     for line in process.stdout:
         lines.append(line.strip())
-        if line.startswith("Collecting"):
+        if line.startswith(("Collecting", "Processing")):
             collected += 1
             if collected % 10 == 0 or collected == total:
                 progress(f"environment {name}: {collected} of {total} packages fetched")

@@ -1,0 +1,48 @@
+# `make help` lists what there is. Every target makes what it needs first, inside this folder: .venv and .edge.
+PYTHON ?= python3
+MODEL ?=
+TARGET ?=
+EDGE := .venv/bin/edge
+
+# The command's options, from the variables that were given.
+OPTIONS = $(if $(TARGET),--target '$(TARGET)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') \
+	$(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(if $(FORMATS),--formats '$(FORMATS)') \
+	$(if $(PRECISIONS),--precisions '$(PRECISIONS)') $(if $(OUT),--out '$(OUT)') $(if $(JOBS),--jobs '$(JOBS)') \
+	$(if $(TFLITE_CONVERTER),--tflite-converter '$(TFLITE_CONVERTER)')
+
+.PHONY: help setup export models targets formats test test-fast lint format lock clean
+
+help: ## list the targets
+	@echo "make export TARGET=cortex-a72 MODEL=fasternet_t1"
+	@echo "  variables: TARGET MODEL CHECKPOINT CALIBRATION FORMATS PRECISIONS OUT JOBS TFLITE_CONVERTER"
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: ## make the pipeline's own environment (every other target does it too)
+	@$(PYTHON) -m edge.toolchains.environments base
+
+export: setup ## make, run and check every artifact of MODEL for TARGET
+	@$(EDGE) export '$(MODEL)' $(OPTIONS)
+
+models targets formats: setup ## list what there is
+	@$(EDGE) $@
+
+test: setup ## every test, with the real exporters, runtimes and a browser
+	@$(PYTHON) -m edge.toolchains.environments litert onnx2tf
+	.venv/bin/python -m pytest
+
+test-fast: setup ## the tests that take seconds
+	.venv/bin/python -m pytest -m "not slow"
+
+lint: setup ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: setup ## let ruff format the code
+	.venv/bin/ruff format .
+
+lock: ## choose versions anew and write the lock files
+	$(PYTHON) -m edge.toolchains.lock
+
+clean: ## remove everything that set-up and exports made
+	rm -rf .venv .edge dist

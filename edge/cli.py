@@ -1,0 +1,214 @@
+"""The ``edge`` command; thin: it reads options, calls the pipeline, prints tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from edge.errors import EdgeError, ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    name="edge",
+    help="Takes a PyTorch vision network to phones and boards, and proves what it ships.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    # Where nobody watches (a log, CI) the width is that of the tables.
+    width = None if sys.stdout.isatty() else 100
+    return Console(stderr=stderr, width=width)
+
+
+def _print_json(data: Any) -> None:
+    print(json.dumps(data, indent=1, ensure_ascii=False))
+
+
+def _print_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
+
+
+def _names(values: list[str]) -> tuple[str, ...]:
+    """Options that take lists: repeated, or one text with commas or spaces."""
+    return tuple(name for value in values for name in value.replace(",", " ").split())
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A network's name (see `edge models`), or your own program.pt2.")],
+    target: Annotated[str, typer.Option(help="The device (see `edge targets`).")],
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights: safetensors, or a torch file.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="Folder of your own images for int8.")] = None,
+    formats: Annotated[list[str] | None, typer.Option(help="Families, or `all` (see `edge formats`).")] = None,
+    precisions: Annotated[list[str] | None, typer.Option(help="fp32, fp16, int8.")] = None,
+    out: Annotated[Path, typer.Option(help="The folder that gets <target>/<model>/.")] = Path("dist"),
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes side by side.")] = min(2, os.cpu_count() or 1),
+    tflite_converter: Annotated[str, typer.Option(help="litert (default) or onnx2tf.")] = "",
+    require: Annotated[bool, typer.Option(help="Fail if a check had to be skipped.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Lower a network, emit every artifact the target takes, run each saved file and hold it against its gate."""
+    from edge import pipeline, targets
+    from edge.progress import Reporter
+    from edge.report import terminal
+    from edge.request import Request
+
+    profile = targets.load(target)
+    request = Request(
+        model,
+        profile,
+        _names(formats or []),
+        _names(precisions or []),
+        tflite_converter,
+        checkpoint,
+        calibration,
+        out,
+        jobs,
+        require,
+    )
+    manifest = pipeline.export(request, Reporter(_console(stderr=True)))
+    if as_json:
+        _print_json(manifest)
+    else:
+        console = _console()
+        console.print(terminal.table(manifest))
+        console.print(f"{terminal.verdict(manifest)}\n{request.folder / 'report.html'}", highlight=False, soft_wrap=True)
+    raise typer.Exit(pipeline.exit_code(manifest, require))
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the networks: parameters as trained and folded, multiply-accumulates, input."""
+    from edge.models import counts, entries
+
+    rows = []
+    for entry in entries():
+        network = entry.build()
+        rows.append(
+            {
+                "name": entry.name,
+                "params": counts.parameters(network),
+                "params_folded": counts.parameters_folded(network, entry.input_shape),
+                "macs": counts.macs(network, entry.input_shape),
+                "input_shape": entry.input_shape,
+                "outputs": entry.outputs,
+                "source": entry.source,
+            }
+        )
+    if as_json:
+        _print_json(rows)
+        return
+    _print_table(
+        "Networks",
+        ("name", "parameters", "folded", "MACs", "input"),
+        [
+            (
+                str(row["name"]),
+                f"{row['params']:,}",
+                f"{row['params_folded']:,}",
+                f"{row['macs']:,}",
+                "×".join(map(str, row["input_shape"])),  # type: ignore[arg-type]
+            )
+            for row in rows
+        ],
+    )
+
+
+@app.command(name="targets")
+def list_targets(as_json: Json = False) -> None:
+    """List the devices there are profiles for."""
+    from edge import targets
+
+    profiles = [targets.load(name) for name in targets.names()]
+    if as_json:
+        _print_json([profile.model_dump(mode="json", exclude_none=True) for profile in profiles])
+        return
+    _print_table(
+        "Targets",
+        ("name", "device", "core", "peak FLOP/cycle", "formats"),
+        [
+            (
+                profile.name,
+                profile.title,
+                f"{profile.core.cores} × {profile.core.cpu}, {profile.core.clock_ghz:g} GHz",
+                ", ".join(f"{precision} {peak}" for precision, peak in profile.core.peak_flop_per_cycle.items()),
+                ", ".join(profile.formats),
+            )
+            for profile in profiles
+        ],
+    )
+
+
+@app.command(name="formats")
+def list_formats(as_json: Json = False) -> None:
+    """List the artifact families, their precisions and what they mean."""
+    from edge.formats import FORMATS
+
+    if as_json:
+        rows = [
+            {
+                "name": format.name,
+                "title": format.title,
+                "runs_with": format.runs_with,
+                "files": format.suffixes,
+                "precisions": format.precisions,
+                "converters": list(format.converters),
+            }
+            for format in FORMATS.values()
+        ]
+        _print_json(rows)
+        return
+    _print_table(
+        "Formats",
+        ("name", "files", "runs with", "precision", "which is"),
+        [
+            (format.name, " ".join(format.suffixes), format.runs_with, precision, meaning)
+            if first
+            else ("", "", "", precision, meaning)
+            for format in FORMATS.values()
+            for first, (precision, meaning) in zip((True, *[False] * 9), format.precisions.items(), strict=False)
+        ],
+    )
+
+
+class Interrupted(BaseException):
+    """The user or the system asked the command to stop; not an ``Exception``, so that no stage takes it for a failure."""
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    raise Interrupted
+
+
+def main() -> None:
+    """Run the command; an error of ours is one message and its exit code."""
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, _interrupt)
+    try:
+        app()
+    except EdgeError as error:
+        _console(stderr=True).print(f"[bold red]error[/]  {error}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except Interrupted:
+        print("interrupted; what was there before is untouched", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)

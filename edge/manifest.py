@@ -1,0 +1,181 @@
+"""The manifest: everything a run made and measured, as plain data that other tools read.
+
+Figures that JSON cannot write are capped: 999 dB means that nothing differs at all, -999 dB that an output is not finite.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge import __version__
+from edge.fingerprint import file_digest
+from edge.records import EmittedFile, to_json
+from edge.request import Request, Unit
+from edge.toolchains import environments
+
+if TYPE_CHECKING:
+    from edge.lowering import Outcome
+    from edge.processes import Emission
+    from edge.stages.define import Network
+    from edge.stages.verify import Check
+
+SCHEMA = 1
+FILE = "manifest.json"
+CAP_DB = 999.0
+PACKAGES = ("torch", "torchao", "numpy", "executorch", "coremltools", "apache-tvm", "apache-tvm-ffi", "ai-edge-litert")
+
+Manifest = dict[str, Any]
+
+
+def read(folder: Path) -> Manifest | None:
+    """The manifest in a folder; None if there is none or it cannot be used, which only means that work is done again."""
+    try:
+        manifest = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) and manifest.get("schema") == SCHEMA else None
+
+
+def text(manifest: Manifest) -> str:
+    """The manifest as it is written."""
+    return json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """Infinite figures become the cap, NaN becomes null; tuples become lists."""
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return max(-CAP_DB, min(CAP_DB, value)) if math.isinf(value) else value
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _check(check: Check) -> Manifest:
+    measured = check.measured
+    entry: Manifest = {
+        "device": check.device,
+        "runtime": check.runtime,
+        "status": check.status,
+        "reason": check.reason,
+        "gate": check.gate.model_dump(exclude_none=True),
+        "seconds": check.seconds,
+        "peak_memory_mb": check.peak_memory_mb,
+    }
+    if measured:
+        entry |= {
+            "sqnr_db": measured.sqnr_db,
+            "max_rel": measured.max_rel,
+            "max_abs": measured.max_abs,
+            "top1": measured.top1,
+            "rms_vs_eager": measured.rms_vs_eager,
+            "samples": {"sqnr_db": measured.sample_sqnr_db},
+            "lowering": dataclasses.asdict(check.lowering) if check.lowering else None,
+        }
+    return entry
+
+
+def artifact_entry(unit: Unit, key: str, emission: Emission, file: EmittedFile, folder: Path, check: Check) -> Manifest:
+    """One emitted file with its check; ``folder`` is where the file lies now."""
+    path = folder / file.file
+    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
+    return _finite(
+        {
+            "file": file.file,
+            "format": unit.format.name,
+            "precision": unit.precision,
+            "sha256": file_digest(path),
+            "bytes": size,
+            "tool": to_json(file.tool),
+            "seconds": emission.seconds,
+            "peak_memory_mb": emission.peak_memory_mb,
+            "inputs": to_json(file.inputs),
+            "outputs": to_json(file.outputs),
+            "notes": to_json(file.notes),
+            "key": key,
+            "checks": [_check(check)],
+        }
+    )
+
+
+def missing_entry(unit: Unit, key: str, emission: Emission) -> Manifest:
+    """A unit of which there is no file: its exporter failed, or was skipped."""
+    return {
+        "file": None,
+        "format": unit.format.name,
+        "precision": unit.precision,
+        "seconds": emission.seconds,
+        "peak_memory_mb": emission.peak_memory_mb,
+        "key": key,
+        "checks": [
+            {"device": "host", "runtime": unit.format.runs_with, "status": emission.status, "reason": emission.reason}
+        ],
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def environment(units: tuple[Unit, ...], sources: str) -> Manifest:
+    """Where and with what the run was made."""
+    names = dict.fromkeys(["base", *(unit.converter.environment for unit in units)])
+    return {
+        "edge": __version__,
+        "sources": sources,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _processor(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "locks": {name: environments.lock_digest(name) for name in names},
+    }
+
+
+def assemble(
+    request: Request,
+    network: Network,
+    rewrites: tuple[Outcome, ...],
+    artifacts: list[Manifest],
+    *,
+    key: str,
+    sources: str,
+    seconds: float,
+) -> Manifest:
+    """The whole manifest of a run; artifacts in the order of the request's units."""
+    calibration = network.calibration
+    return _finite(
+        {
+            "schema": SCHEMA,
+            "model": request.name,
+            "target": request.target.model_dump(mode="json", exclude_none=True),
+            "command": request.command,
+            "network": to_json(network.facts),
+            "weights": to_json(network.weights),
+            "calibration": {
+                "name": calibration.name,
+                "images": calibration.used,
+                "samples": len(calibration.samples),
+                "rejected": calibration.rejected,
+                "left_out": calibration.left_out,
+                "digest": calibration.digest,
+            },
+            "rewrites": [to_json(outcome) for outcome in rewrites],
+            "eager": {"sqnr_db": network.oracle.eager_sqnr_db, "seconds": network.oracle.eager_seconds},
+            "samples": len(network.check),
+            "artifacts": artifacts,
+            "key": key,
+            "environment": environment(request.units, sources),
+            "seconds": round(seconds, 1),
+        }
+    )

@@ -1,0 +1,206 @@
+"""The export, stage by stage: define, lower, emit, verify, write."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge import fingerprint, processes, reuse
+from edge.errors import ExitCode, InputError
+from edge.manifest import Manifest, artifact_entry, assemble, missing_entry, read
+from edge.progress import Reporter
+from edge.request import Request, Unit
+from edge.stages import write as writing
+from edge.toolchains.environments import exclusive
+from edge.toolchains.places import LOCKS
+
+if TYPE_CHECKING:
+    from edge.lowering import Outcome
+    from edge.stages.define import Network
+
+
+def export(request: Request, reporter: Reporter) -> Manifest:
+    """Make and check every unit of the request, and write ``<out>/<target>/<model>/``.
+
+    What still stands from an earlier run is kept; if that is everything, nothing is done.
+
+    Args:
+        request: what to make.
+        reporter: shows progress.
+
+    Returns:
+        The manifest, as written.
+
+    Raises:
+        EdgeError: a stage that everything else needs could not be done. A format that fails is a row of the manifest.
+    """
+    begin = time.monotonic()
+    folder = request.folder
+    with exclusive(LOCKS / fingerprint.text_digest([str(folder.resolve())])):
+        writing.sweep(folder)
+        sources = fingerprint.source_digest()
+        keys = _keys(request, sources)
+        standing = reuse.standing(folder, keys)
+        earlier = read(folder)
+        run_key = fingerprint.text_digest(keys.values())
+        if earlier and len(standing) == len(keys) and earlier["key"] == run_key:
+            reporter.note(f"nothing has changed since {folder} was made")
+            return earlier
+        try:
+            with processes.session():
+                return _make(request, reporter, keys, standing, run_key, sources, begin)
+        finally:
+            writing.sweep(folder)
+
+
+def _keys(request: Request, sources: str) -> dict[Unit, str]:
+    """The fingerprint of each unit."""
+    from edge.calibration import photographs
+
+    for path in (request.checkpoint, Path(request.model) if request.is_program else None):
+        if path and not path.is_file():
+            raise InputError(
+                f"there is no file {path}", stage="define", model=request.name, next_step="check the path"
+            )
+    common: dict[str, Any] = {
+        "sources": sources,
+        "target": request.target.model_dump(mode="json"),
+        "model": request.name,
+        "program": fingerprint.file_digest(Path(request.model)) if request.is_program else None,
+        "checkpoint": fingerprint.file_digest(request.checkpoint) if request.checkpoint else None,
+        "calibration": photographs.digest(request.calibration),
+    }
+    return {
+        unit: fingerprint.artifact_key(
+            common,
+            format=unit.format.name,
+            converter=unit.converter_name,
+            precision=unit.precision,
+            environment=unit.converter.environment,
+        )
+        for unit in request.units
+    }
+
+
+def _make(
+    request: Request,
+    reporter: Reporter,
+    keys: dict[Unit, str],
+    standing: dict[Unit, list[Manifest]],
+    run_key: str,
+    sources: str,
+    begin: float,
+) -> Manifest:
+    from edge.lowering import lower
+    from edge.stages import define
+
+    folder = request.folder
+    staged, scratch = writing.staging(folder), writing.scratch(folder)
+    staged.mkdir(parents=True)
+
+    reporter.note(f"define {request.name}")
+    network = define.define(request)
+    reporter.note(f"  weights: {network.weights.source}")
+    reporter.note(f"  PyTorch's own float32 error: {network.oracle.eager_sqnr_db:.1f} dB")
+
+    reporter.note("lower")
+    lowered = lower(
+        network.program,
+        define.proof_samples(network),
+        model=request.name,
+        on_outcome=lambda outcome: reporter.note(f"  {_describe(outcome)}"),
+    )
+    inputs = define.save(network, lowered.program, scratch)
+
+    wanted = tuple(unit for unit in request.units if unit not in standing)
+    lanes = [tuple(lane) for _, lane in groupby(wanted, key=lambda unit: unit.format)]
+    threads = max(1, _cores() // max(1, min(request.jobs, len(lanes))))
+    with reporter.running(), ThreadPoolExecutor(max_workers=request.jobs) as pool:
+        futures = [
+            pool.submit(_lane, request, network, lane, inputs, keys, scratch, staged, threads, reporter) for lane in lanes
+        ]
+        try:
+            made = {unit: entries for future in futures for unit, entries in future.result().items()}
+        except BaseException:
+            # The pool waits for its threads on the way out, and they for their workers.
+            processes.end_all()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    for entries in standing.values():
+        reuse.carry_over(entries, folder, staged)
+
+    artifacts = [entry for unit in request.units for entry in {**standing, **made}[unit]]
+    seconds = time.monotonic() - begin
+    manifest = assemble(
+        request, network, lowered.outcomes, artifacts, key=run_key, sources=sources, seconds=seconds
+    )
+    writing.write(manifest, folder)
+    return manifest
+
+
+def _lane(
+    request: Request,
+    network: Network,
+    units: tuple[Unit, ...],
+    inputs: tuple[Path, Path, Path],
+    keys: dict[Unit, str],
+    scratch: Path,
+    staged: Path,
+    threads: int,
+    reporter: Reporter,
+) -> dict[Unit, list[Manifest]]:
+    """Emit and verify one format; its artifacts end in the staged folder."""
+    from edge.stages.emit import emit
+    from edge.stages.verify import verify
+
+    format = units[0].format
+    work = scratch / format.name
+    results: dict[Unit, list[Manifest]] = {}
+    with reporter.lane(format.title) as step:
+        emissions = emit(request, network, units, inputs, work, threads, step)
+        for unit, emission in emissions.items():
+            if emission.status != "emitted":
+                reporter.note(f"{format.title} {unit.precision}: {emission.status}: {emission.reason}")
+                results[unit] = [missing_entry(unit, keys[unit], emission)]
+                continue
+            results[unit] = []
+            for file in emission.files:
+                step(f"checking {file.file}")
+                check = verify(file, work, network, inputs[2], request.target.gates[unit.precision], threads)
+                reporter.note(f"{file.file}: {_verdict(check)}")
+                results[unit].append(artifact_entry(unit, keys[unit], emission, file, work, check))
+                (work / file.file).rename(staged / file.file)
+    return results
+
+
+def _verdict(check: Any) -> str:
+    figure = f" at {check.measured.sqnr_db:.1f} dB" if check.measured else ""
+    return f"{check.status}{figure}{f': {check.reason}' if check.reason else ''}"
+
+
+def _describe(outcome: Outcome) -> str:
+    proof = "" if outcome.proof_db is None else f", proven in float64 to {min(outcome.proof_db, 999):.1f} dB"
+    refused = f", {len(outcome.refused)} refused: {outcome.refused[0].reason}" if outcome.refused else ""
+    return f"{outcome.name}: {outcome.matches} matches{proof}{refused}"
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0))
+
+
+def exit_code(manifest: Manifest, require: bool) -> ExitCode:
+    """What the shell gets: a missed gate outranks a failed exporter, a skip counts only when it must not be."""
+    checks = [(entry, check) for entry in manifest["artifacts"] for check in entry["checks"]]
+    failed = [entry for entry, check in checks if check["status"] == "failed"]
+    if any(entry["file"] for entry in failed):
+        return ExitCode.PARITY
+    if failed or (require and any(check["status"] == "skipped" for _, check in checks)):
+        return ExitCode.EXPORT
+    return ExitCode.OK
+
+

@@ -1,0 +1,44 @@
+"""What of an earlier run still stands: artifacts whose fingerprint is the same and whose bytes are untouched."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from edge.fingerprint import file_digest
+from edge.manifest import Manifest, read
+from edge.request import Unit
+
+
+def _stands(entry: Manifest, folder: Path) -> bool:
+    """Emitted, not failed, and the same bytes on disk."""
+    if entry["file"] is None or any(check["status"] == "failed" for check in entry["checks"]):
+        return False
+    path = folder / entry["file"]
+    return path.exists() and file_digest(path) == entry["sha256"]
+
+
+def standing(folder: Path, keys: dict[Unit, str]) -> dict[Unit, list[Manifest]]:
+    """The units that need no work, each with its artifacts' entries.
+
+    A unit is taken as a whole: if one of its files is missing, changed or failed, all of it is made again.
+    """
+    manifest = read(folder)
+    if manifest is None:
+        return {}
+    found: dict[Unit, list[Manifest]] = {}
+    for unit, key in keys.items():
+        entries = [entry for entry in manifest["artifacts"] if entry.get("key") == key]
+        if entries and all(_stands(entry, folder) for entry in entries):
+            found[unit] = entries
+    return found
+
+
+def carry_over(entries: list[Manifest], old: Path, new: Path) -> None:
+    """Copy the artifacts of these entries into the folder that is being written."""
+    for entry in entries:
+        source, destination = old / entry["file"], new / entry["file"]
+        if source.is_dir():
+            shutil.copytree(source, destination)
+        else:
+            shutil.copy2(source, destination)

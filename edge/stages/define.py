@@ -1,0 +1,176 @@
+"""Define: from a name, a checkpoint and photographs to a network in float32, its samples and its oracle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from edge.calibration.photographs import CalibrationSet, calibration_set, check_samples
+from edge.calibration.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from edge.errors import InputError
+from edge.models import checkpoints, counts, find
+from edge.models.seeded import estimate_batch_norm, seed_weights
+from edge.parity.oracle import Oracle, consult
+from edge.request import Request
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the network is, in numbers."""
+
+    params: int
+    params_folded: int
+    macs: int
+    input_shape: tuple[int, ...]
+    outputs: tuple[str, ...]
+    source: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the weights come from.
+
+    Attributes:
+        trained: whether a checkpoint was loaded; without one, accuracy cannot be assessed.
+    """
+
+    source: str
+    digest: str
+    trained: bool
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network as defined, and everything later stages compare with.
+
+    Attributes:
+        program: exported as defined, float32, batch 1.
+        inputs: the program's input names.
+        check: (N, 3, H, W) float32, what every artifact is checked with; photographs first.
+    """
+
+    program: ExportedProgram
+    inputs: tuple[str, ...]
+    facts: Facts
+    weights: Weights
+    calibration: CalibrationSet
+    check: np.ndarray
+    oracle: Oracle
+
+
+def _export(network: nn.Module, check: np.ndarray) -> ExportedProgram:
+    return torch.export.export(network, (torch.from_numpy(check[:1]),))
+
+
+def _registered(request: Request) -> Network:
+    entry = find(request.model)
+    network = entry.build()
+    calibration = calibration_set(entry.preprocessing, request.calibration)
+    if request.checkpoint:
+        applied = checkpoints.apply(entry, network, checkpoints.load(request.checkpoint), request.checkpoint)
+        source = f"{request.checkpoint.name} ({applied.keys} keys, stored as {', '.join(applied.dtypes)})"
+    else:
+        seed_weights(network, SEED)
+        estimate_batch_norm(network, calibration.samples)
+        source = f"seed {SEED}, BN statistics from the calibration images"
+    network.eval()
+    weights = Weights(source, checkpoints.digest(network.state_dict()), request.checkpoint is not None)
+    shape = entry.input_shape
+    facts = Facts(
+        counts.parameters(network),
+        counts.parameters_folded(network, shape),
+        counts.macs(network, shape),
+        shape,
+        entry.outputs,
+        entry.source,
+    )
+    check = check_samples(entry.preprocessing)
+    oracle = consult(network, check, entry.outputs)
+    return Network(_export(network, check), ("image",), facts, weights, calibration, check, oracle)
+
+
+def _load_program(path: Path) -> ExportedProgram:
+    def unusable(reason: str) -> InputError:
+        return InputError(
+            reason,
+            stage="define",
+            model=path.stem,
+            next_step="save it with torch.export.save(torch.export.export(network.eval(), (image,)), 'network.pt2'), where "
+            "image is one float32 tensor (1, 3, size, size)",
+        )
+
+    if not path.is_file():
+        raise unusable(f"there is no file {path}")
+    try:
+        program = torch.export.load(path)
+    except Exception as error:
+        raise unusable(f"{path} is not a saved ExportedProgram: {str(error).splitlines()[0][:200]}") from None
+    inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
+    shapes = [tuple(node.meta["val"].shape) for node in inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][:2] != (1, 3) or shapes[0][2] != shapes[0][3]:
+        raise unusable(f"{path} takes inputs of shape {shapes}, expected one image (1, 3, size, size)")
+    if inputs[0].meta["val"].dtype != torch.float32:
+        raise unusable(f"{path} takes {inputs[0].meta['val'].dtype}, expected float32")
+    return program
+
+
+def _own_program(request: Request) -> Network:
+    path = Path(request.model)
+    if request.checkpoint:
+        raise InputError(
+            f"{path} carries its own weights",
+            stage="define",
+            model=request.name,
+            next_step="leave CHECKPOINT out, or load the checkpoint before you export the program",
+        )
+    program = _load_program(path)
+    (name,) = program.graph_signature.user_inputs
+    shape = tuple(next(node for node in program.graph.nodes if node.name == name).meta["val"].shape)
+    preprocessing = Preprocessing(shape[-1], 0.9, IMAGENET_MEAN, IMAGENET_STD)
+    module = program.module(check_guards=False)
+    results = len(program.graph_signature.user_outputs)
+    first = next(iter(program.graph_signature.user_outputs))
+    classifies = results == 1 and next(n for n in program.graph.nodes if n.name == first).meta["val"].ndim == 2
+    outputs = ("logits",) if classifies else tuple(f"output_{index}" for index in range(results))
+    check = check_samples(preprocessing)
+    params = sum(tensor.numel() for tensor in program.parameters())
+    facts = Facts(params, params, counts.macs(module, shape), shape, outputs, str(path.name))
+    weights = Weights(f"inside {path.name}", checkpoints.digest(dict(program.state_dict)), True)
+    calibration = calibration_set(preprocessing, request.calibration)
+    return Network(program, (str(name),), facts, weights, calibration, check, consult(module, check, outputs))
+
+
+def define(request: Request) -> Network:
+    """Build the network that the request names, give it its weights, and ask the oracle.
+
+    Raises:
+        UsageError: an unknown name.
+        InputError: a checkpoint, a program or a calibration folder that cannot be used.
+    """
+    return _own_program(request) if request.is_program else _registered(request)
+
+
+def proof_samples(network: Network) -> torch.Tensor:
+    """What the rewrites are proven on: a photograph and an image of random pixels, (2, 3, H, W)."""
+    return torch.from_numpy(network.check[[0, -1]])
+
+
+def save(network: Network, lowered: ExportedProgram, folder: Path) -> tuple[Path, Path, Path]:
+    """Write what workers read: the lowered program, the calibration samples, the check samples.
+
+    Returns:
+        The three files, in that order.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    program, calibration, check = folder / "program.pt2", folder / "calibration.npz", folder / "check.npz"
+    torch.export.save(lowered, program)
+    np.savez(calibration, **{network.inputs[0]: network.calibration.samples})
+    np.savez(check, **{network.inputs[0]: network.check})
+    return program, calibration, check
