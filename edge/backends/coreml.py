@@ -1,0 +1,139 @@
+"""Core ML programs (mlprogram packages) through coremltools.
+
+fp32 is float32 throughout; fp16 has float16 weights, activations, inputs and outputs; int8 is fp16 with linear
+symmetric int8 weights, one scale per output channel, which Core ML decompresses when it loads or runs the model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import coremltools as ct
+import coremltools.optimize.coreml as compress
+import torch
+from coremltools.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
+from torch.export import ExportedProgram
+
+from edge.backends import coreml_package, coreml_simulation
+from edge.records import EmitJob, EmittedFile, Port, Tool
+
+DEFAULT_DEPLOYMENT_TARGET = "iOS16"
+
+_PRECISIONS = {
+    "fp32": ct.precision.FLOAT32,
+    "fp16": ct.precision.FLOAT16,
+    "int8": ct.precision.FLOAT16,
+}
+_INT8_WEIGHTS = compress.OpLinearQuantizerConfig(
+    mode="linear_symmetric",
+    dtype="int8",
+    granularity="per_channel",
+    weight_threshold=coreml_simulation.SMALLEST_QUANTISED - 1,
+)
+_DEQUANTISING = ("constexpr_affine_dequantize", "constexpr_blockwise_shift_scale")
+
+
+def prepare(job: EmitJob) -> ExportedProgram:
+    """Load the program; coremltools takes it decomposed to ATen."""
+    torch.set_num_threads(job.threads)
+    return torch.export.load(job.program).run_decompositions({})
+
+
+def emit(job: EmitJob, prepared: ExportedProgram, precision: str) -> list[EmittedFile]:
+    """Write ``<model>.<precision>.mlpackage``; beside an int8 one, its quantisation simulation.
+
+    Raises:
+        RuntimeError: coremltools quantised other weights than the simulation did.
+    """
+    model = _convert(job, prepared, precision)
+    notes: dict[str, Any] = {}
+    simulation: dict[str, Any] = {}
+    if precision == "int8":
+        # Only what computes with a weight: a table that is added or gathered keeps its precision.
+        config = compress.OptimizationConfig(op_type_configs={"conv": _INT8_WEIGHTS, "linear": _INT8_WEIGHTS})
+        model = compress.linear_quantize_weights(model, config)
+    path = job.folder / f"{job.model}.{precision}.mlpackage"
+    spec = coreml_package.save(model, path)
+    if precision == "int8":
+        notes |= _quantisation_notes(spec, prepared)
+        results = job.folder / f"{job.model}.{precision}.simulation.npz"
+        coreml_simulation.simulate(job, prepared, results)
+        simulation = {"simulation": results.name, "simulated_by": coreml_simulation.SIMULATED_BY}
+    return [
+        EmittedFile(
+            file=path.name,
+            runtime="coreml",
+            tool=Tool("coremltools", ct.__version__),
+            inputs=_ports(job.inputs, spec.description.input),
+            outputs=_ports(job.outputs, spec.description.output),
+            notes=_operator_notes(spec) | notes,
+            **simulation,
+        )
+    ]
+
+
+def _convert(job: EmitJob, program: ExportedProgram, precision: str) -> ct.models.MLModel:
+    target = (job.target.get("coreml") or {}).get("minimum_deployment_target", DEFAULT_DEPLOYMENT_TARGET)
+    shapes = {n.name: tuple(n.meta["val"].shape) for n in program.graph.nodes if n.op == "placeholder"}
+    tensors = program.graph_signature.user_inputs
+    return ct.convert(
+        program,
+        convert_to="mlprogram",
+        minimum_deployment_target=ct.target[target],
+        compute_precision=_PRECISIONS[precision],
+        inputs=[
+            ct.TensorType(name=name, shape=shapes[tensor]) for name, tensor in zip(job.inputs, tensors, strict=True)
+        ],
+        outputs=[ct.TensorType(name=name) for name in job.outputs],
+    )
+
+
+def _ports(names: tuple[str, ...], features: Any) -> tuple[Port, ...]:
+    described = {f.name: f.type.multiArrayType for f in features}
+    data_type = FeatureTypes_pb2.ArrayFeatureType.ArrayDataType.Name
+    return tuple(
+        Port(
+            name=name,
+            shape=tuple(described[name].shape),
+            layout="NCHW" if len(described[name].shape) == 4 else "",
+            tensor=name,
+            dtype=data_type(described[name].dataType).lower(),
+        )
+        for name in names
+    )
+
+
+def _operations(spec: Model_pb2.Model) -> Iterator[MIL_pb2.Operation]:
+    """Of the program, constants left out."""
+    function = spec.mlProgram.functions["main"]
+    for operation in function.block_specializations[function.opset].operations:
+        if operation.type != "const":
+            yield operation
+
+
+def _operator_notes(spec: Model_pb2.Model) -> dict[str, Any]:
+    counts = Counter(o.type for o in _operations(spec) if not o.type.startswith("constexpr_"))
+    return {
+        "operators": sum(counts.values()),
+        "transposes": counts["transpose"],
+        "operator_types": dict(sorted(counts.items())),
+        "opset": spec.mlProgram.functions["main"].opset,
+    }
+
+
+def _quantisation_notes(spec: Model_pb2.Model, program: ExportedProgram) -> dict[str, Any]:
+    """Share of the parameters that are int8, after checking that they are those that the simulation quantises."""
+    stored = Counter(
+        tuple(d.constant.size for d in operation.outputs[0].type.tensorType.dimensions)
+        for operation in _operations(spec)
+        if operation.type in _DEQUANTISING
+    )
+    expected = Counter(coreml_simulation.quantised_weights(program).values())
+    if stored != expected:
+        only = {"file": dict(stored - expected), "simulation": dict(expected - stored)}
+        raise RuntimeError(f"the file and the simulation quantise different weights: {only}")
+    count = sum(torch.Size(shape).numel() * times for shape, times in stored.items())
+    total = sum(p.numel() for p in program.parameters())
+    return {"quantised_weights": stored.total(), "quantised_share": round(count / total, 4)}
