@@ -76,6 +76,7 @@ class Program:
         outputs: names of the outputs, in order.
         opset: for example "CoreML6" (iOS 16).
         counts: operations by type, constants included.
+        constants: values of constants by name, compressed ones decompressed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -93,7 +94,7 @@ class Program:
         self.inputs = {i.name: tensor_type(i.type) for i in function.inputs}
         self.outputs = tuple(block.outputs)
         self.counts: dict[str, int] = {}
-        self._constants: dict[str, Value] = {}
+        self.constants: dict[str, Value] = {}
         self._steps: list[_Step] = []
         known = set(self.inputs)
         for operation in block.operations:
@@ -114,7 +115,7 @@ class Program:
         except MilError as error:
             raise MilError(f"{label}: {error}") from error
         if operation.type.startswith(_COMPRESSED_CONSTANT):
-            step.run(self._constants)
+            step.run(self.constants)
         else:
             self._steps.append(step)
 
@@ -123,7 +124,7 @@ class Program:
         value = operation.attributes["val"]
         if value.type != output.type:
             raise MilError("the value's type is not the output's")
-        self._constants[output.name] = decode(value, self._package)
+        self.constants[output.name] = decode(value, self._package)
 
     def _bind(self, operation: MIL_pb2.Operation, label: str, known: set[str]) -> _Step:
         if operation.type not in OPERATIONS:
@@ -146,7 +147,7 @@ class Program:
             return decode(binding.value, self._package)
         if binding.name not in known:
             raise MilError(f"argument {binding.name} is not defined before it")
-        return self._constants.get(binding.name, _Reference(binding.name))
+        return self.constants.get(binding.name, _Reference(binding.name))
 
     @torch.no_grad()
     def __call__(
@@ -166,7 +167,7 @@ class Program:
         """
         if set(feed) != set(self.inputs):
             raise MilError(f"inputs {sorted(feed)} given, the program has {sorted(self.inputs)}")
-        values = dict(self._constants)
+        values = dict(self.constants)
         for name, declared in self.inputs.items():
             if feed[name].shape != declared.shape:
                 raise MilError(f"input {name}: shape {list(feed[name].shape)} given, declared {declared}")
