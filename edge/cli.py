@@ -93,7 +93,9 @@ def export(
     else:
         console = _console()
         console.print(terminal.table(manifest))
-        console.print(f"{terminal.verdict(manifest)}\n{request.folder / 'report.html'}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{terminal.verdict(manifest)}\n{request.folder / 'report.html'}", highlight=False, soft_wrap=True
+        )
     raise typer.Exit(pipeline.exit_code(manifest, require))
 
 
@@ -102,35 +104,28 @@ def models(as_json: Json = False) -> None:
     """List the networks: parameters as trained and folded, multiply-accumulates, input."""
     from edge.models import counts, entries
 
-    rows = []
-    for entry in entries():
-        network = entry.build()
-        rows.append(
-            {
-                "name": entry.name,
-                "params": counts.parameters(network),
-                "params_folded": counts.parameters_folded(network, entry.input_shape),
-                "macs": counts.macs(network, entry.input_shape),
-                "input_shape": entry.input_shape,
-                "outputs": entry.outputs,
-                "source": entry.source,
-            }
-        )
+    rows = [
+        {
+            "name": entry.name,
+            "params": counts.parameters(network := entry.build()),
+            "params_folded": counts.parameters_folded(network, entry.input_shape),
+            "macs": counts.macs(network, entry.input_shape),
+            "input_shape": entry.input_shape,
+            "outputs": entry.outputs,
+            "source": entry.source,
+        }
+        for entry in entries()
+    ]
     if as_json:
         _print_json(rows)
         return
+    columns = ("name", "params", "params_folded", "macs")
     _print_table(
         "Networks",
         ("name", "parameters", "folded", "MACs", "input"),
         [
-            (
-                str(row["name"]),
-                f"{row['params']:,}",
-                f"{row['params_folded']:,}",
-                f"{row['macs']:,}",
-                "×".join(map(str, row["input_shape"])),  # type: ignore[arg-type]
-            )
-            for row in rows
+            (*(f"{row[c]:,}" if c != "name" else str(row[c]) for c in columns), "×".join(map(str, entry.input_shape)))
+            for row, entry in zip(rows, entries(), strict=True)
         ],
     )
 
@@ -193,7 +188,7 @@ def list_formats(as_json: Json = False) -> None:
 
 
 class Interrupted(BaseException):
-    """The user or the system asked the command to stop; not an ``Exception``, so that no stage takes it for a failure."""
+    """The user or the system asked the command to stop. Not an ``Exception``: no stage may take it for a failure."""
 
 
 def _interrupt(*_: Any) -> NoReturn:

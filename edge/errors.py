@@ -1,4 +1,4 @@
-"""Errors a person can act on: stage, model, target, what happened, what to do next. Exit codes are part of the interface."""
+"""Errors a person can act on: stage, model, target, what happened, what to do next. Exit codes are an interface."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What decides an artifact, as one digest: the same fingerprint means the same bytes, so nothing is done twice.
 
-Everything counts: our own code, the lock files, the target's profile, the weights, the calibration files and the choices of the
-command. No heavy import: this is all that a run with nothing to do executes.
+Everything counts: our own code, the lock files, the target's profile, the weights, the calibration files and the
+choices of the command. No heavy import: this is all that a run with nothing to do executes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def artifact_key(common: dict[str, Any], *, format: str, converter: str, precisi
 
     Args:
         common: what all artifacts of the run depend on, JSON-ready.
-        format, converter, precision: from the table of formats.
+        format: its name.
+        converter: its name.
+        precision: its name.
         environment: where the converter runs; its lock file counts.
     """
     lock = environments.lock_digest(environment)

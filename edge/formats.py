@@ -1,4 +1,4 @@
-"""The one table of formats. The command line's choices, the argument checks, the docs and the report's columns come from it."""
+"""The one table of formats: the command line's choices, the argument checks and the report's columns come from it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ FORMATS: dict[str, Format] = {
                 "fp16": "float16 weights; a CPU computes in float32, a GPU in float16",
                 "int8": "int8 weights per channel and int8 activations, float input and output",
             },
-            converters={"litert": Converter("edge.backends.tflite_litert", "litert"), "onnx2tf": Converter("edge.backends.tflite_onnx2tf", "onnx2tf")},
+            converters={
+                "litert": Converter("edge.backends.tflite_litert", "litert"),
+                "onnx2tf": Converter("edge.backends.tflite_onnx2tf", "onnx2tf"),
+            },
             suffixes=(".tflite",),
         ),
         Format(

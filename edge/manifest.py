@@ -1,6 +1,7 @@
 """The manifest: everything a run made and measured, as plain data that other tools read.
 
-Figures that JSON cannot write are capped: 999 dB means that nothing differs at all, -999 dB that an output is not finite.
+Figures that JSON cannot write are capped: 999 dB means that nothing differs at all, -999 dB that an output is not
+finite.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Manifest = dict[str, Any]
 
 
 def read(folder: Path) -> Manifest | None:
-    """The manifest in a folder; None if there is none or it cannot be used, which only means that work is done again."""
+    """The manifest in a folder; None if there is none that can be used, which only means that work is done again."""
     try:
         manifest = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -148,7 +149,6 @@ def assemble(
     rewrites: tuple[Outcome, ...],
     artifacts: list[Manifest],
     *,
-    key: str,
     sources: str,
     seconds: float,
 ) -> Manifest:
@@ -174,7 +174,6 @@ def assemble(
             "eager": {"sqnr_db": network.oracle.eager_sqnr_db, "seconds": network.oracle.eager_seconds},
             "samples": len(network.check),
             "artifacts": artifacts,
-            "key": key,
             "environment": environment(request.units, sources),
             "seconds": round(seconds, 1),
         }

@@ -12,7 +12,7 @@ from edge import fingerprint, processes, reuse
 from edge.errors import ExitCode, InputError
 from edge.manifest import Manifest, artifact_entry, assemble, missing_entry, read
 from edge.progress import Reporter
-from edge.request import Request, Unit
+from edge.request import Request, Unit, possible_units
 from edge.stages import write as writing
 from edge.toolchains.environments import exclusive
 from edge.toolchains.places import LOCKS
@@ -45,26 +45,23 @@ def export(request: Request, reporter: Reporter) -> Manifest:
         keys = _keys(request, sources)
         standing = reuse.standing(folder, keys)
         earlier = read(folder)
-        run_key = fingerprint.text_digest(keys.values())
-        if earlier and len(standing) == len(keys) and earlier["key"] == run_key:
+        if earlier and _nothing_to_do(request, earlier, standing):
             reporter.note(f"nothing has changed since {folder} was made")
             return earlier
         try:
             with processes.session():
-                return _make(request, reporter, keys, standing, run_key, sources, begin)
+                return _make(request, reporter, keys, standing, sources, begin)
         finally:
             writing.sweep(folder)
 
 
 def _keys(request: Request, sources: str) -> dict[Unit, str]:
-    """The fingerprint of each unit."""
+    """The fingerprint of every unit there could be: an artifact that was not asked for this time may still stand."""
     from edge.calibration import photographs
 
     for path in (request.checkpoint, Path(request.model) if request.is_program else None):
         if path and not path.is_file():
-            raise InputError(
-                f"there is no file {path}", stage="define", model=request.name, next_step="check the path"
-            )
+            raise InputError(f"there is no file {path}", stage="define", model=request.name, next_step="check the path")
     common: dict[str, Any] = {
         "sources": sources,
         "target": request.target.model_dump(mode="json"),
@@ -81,8 +78,13 @@ def _keys(request: Request, sources: str) -> dict[Unit, str]:
             precision=unit.precision,
             environment=unit.converter.environment,
         )
-        for unit in request.units
+        for unit in {*possible_units(), *request.units}
     }
+
+
+def _nothing_to_do(request: Request, earlier: Manifest, standing: dict[Unit, list[Manifest]]) -> bool:
+    listed = sum(len(entries) for entries in standing.values())
+    return all(unit in standing for unit in request.units) and listed == len(earlier["artifacts"])
 
 
 def _make(
@@ -90,7 +92,6 @@ def _make(
     reporter: Reporter,
     keys: dict[Unit, str],
     standing: dict[Unit, list[Manifest]],
-    run_key: str,
     sources: str,
     begin: float,
 ) -> Manifest:
@@ -120,7 +121,8 @@ def _make(
     threads = max(1, _cores() // max(1, min(request.jobs, len(lanes))))
     with reporter.running(), ThreadPoolExecutor(max_workers=request.jobs) as pool:
         futures = [
-            pool.submit(_lane, request, network, lane, inputs, keys, scratch, staged, threads, reporter) for lane in lanes
+            pool.submit(_lane, request, network, lane, inputs, keys, scratch, staged, threads, reporter)
+            for lane in lanes
         ]
         try:
             made = {unit: entries for future in futures for unit, entries in future.result().items()}
@@ -129,14 +131,15 @@ def _make(
             processes.end_all()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    for entries in standing.values():
+    kept = {unit: standing[unit] for unit in request.units if unit in standing} | reuse.beside(standing, request.units)
+    for entries in kept.values():
         reuse.carry_over(entries, folder, staged)
 
-    artifacts = [entry for unit in request.units for entry in {**standing, **made}[unit]]
+    everything = made | kept
+    ordered = [*request.units, *(unit for unit in kept if unit not in request.units)]
+    artifacts = [entry for unit in ordered for entry in everything[unit]]
     seconds = time.monotonic() - begin
-    manifest = assemble(
-        request, network, lowered.outcomes, artifacts, key=run_key, sources=sources, seconds=seconds
-    )
+    manifest = assemble(request, network, lowered.outcomes, artifacts, sources=sources, seconds=seconds)
     writing.write(manifest, folder)
     return manifest
 
@@ -202,5 +205,3 @@ def exit_code(manifest: Manifest, require: bool) -> ExitCode:
     if failed or (require and any(check["status"] == "skipped" for _, check in checks)):
         return ExitCode.EXPORT
     return ExitCode.OK
-
-

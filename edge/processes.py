@@ -76,7 +76,7 @@ def _last_line(log: Path) -> str:
 
 
 def _surroundings(threads: int) -> dict[str, str]:
-    """The worker's environment variables: our package, its own home, a fixed hash seed, and only the threads it was given."""
+    """The worker's environment variables: our package, its own home, a fixed hash seed, the threads it was given."""
     count = str(threads)
     HOME.mkdir(parents=True, exist_ok=True)
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "XDG_", "MPLCONFIG"))}
@@ -100,7 +100,7 @@ class Ended(RuntimeError):
 
 @contextlib.contextmanager
 def session() -> Iterator[None]:
-    """On the way out, also by an interruption, every worker is ended with its children. Threads must be joined inside."""
+    """On the way out, also by an interruption, every worker is ended. Threads must be joined inside."""
     try:
         yield
     finally:
@@ -135,7 +135,12 @@ def _watch(process: subprocess.Popen[bytes], limit_s: float, on_poll: Callable[[
 
 
 def _work(
-    job: dict[str, Any], environment: str, threads: int, limit_s: float, desk: Path, on_event: Callable[[dict[str, Any]], None]
+    job: dict[str, Any],
+    environment: str,
+    threads: int,
+    limit_s: float,
+    desk: Path,
+    on_event: Callable[[dict[str, Any]], None],
 ) -> tuple[list[dict[str, Any]], Exit]:
     """Run one job in a worker; its events, and how it ended. ``desk`` gets the job, the events, and the log."""
     desk.mkdir(parents=True, exist_ok=True)
@@ -223,7 +228,7 @@ def emit(
             results[remaining[0]] = Emission("failed", reason, (), end.seconds, end.peak_memory_mb)
             # If it died before it began a precision, the others share its fate: trying again would die the same way.
             if not any(event["event"] == "started" for event in events):
-                return {**{p: results[remaining[0]] for p in remaining}, **results}
+                return {**dict.fromkeys(remaining, results[remaining[0]]), **results}
             remaining = remaining[1:]
     return results
 

@@ -1,4 +1,4 @@
-"""The frozen records that travel between the stages and between the processes. Plain dataclasses: workers have no pydantic."""
+"""The frozen records that travel between stages and processes. Plain dataclasses: workers have no pydantic."""
 
 from __future__ import annotations
 

@@ -97,6 +97,16 @@ class Request:
         return " ".join(["make export", *(f"{k}={shlex.quote(str(v))}" for k, v in variables.items() if v)])
 
 
+def possible_units() -> tuple[Unit, ...]:
+    """Every precision of every format through every converter."""
+    return tuple(
+        Unit(format, converter, precision)
+        for format in FORMATS.values()
+        for converter in format.converters
+        for precision in format.precisions
+    )
+
+
 def _known(kind: str, name: str, table: Iterable[str], target: Target) -> None:
     names = list(table)
     if name not in names:

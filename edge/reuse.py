@@ -22,16 +22,26 @@ def standing(folder: Path, keys: dict[Unit, str]) -> dict[Unit, list[Manifest]]:
     """The units that need no work, each with its artifacts' entries.
 
     A unit is taken as a whole: if one of its files is missing, changed or failed, all of it is made again.
+
+    Args:
+        folder: of the earlier run.
+        keys: the fingerprint each unit would have now.
     """
     manifest = read(folder)
     if manifest is None:
         return {}
     found: dict[Unit, list[Manifest]] = {}
     for unit, key in keys.items():
-        entries = [entry for entry in manifest["artifacts"] if entry.get("key") == key]
+        entries = [entry for entry in manifest["artifacts"] if entry["key"] == key]
         if entries and all(_stands(entry, folder) for entry in entries):
             found[unit] = entries
     return found
+
+
+def beside(standing: dict[Unit, list[Manifest]], requested: tuple[Unit, ...]) -> dict[Unit, list[Manifest]]:
+    """What stands and was not asked for this time: it stays, unless the request makes the same files in another way."""
+    taken = {(unit.format.name, unit.precision) for unit in requested}
+    return {unit: entries for unit, entries in standing.items() if (unit.format.name, unit.precision) not in taken}
 
 
 def carry_over(entries: list[Manifest], old: Path, new: Path) -> None:

@@ -1,8 +1,8 @@
 """The far side of a worker process: ``python -m edge.worker JOB.json EVENTS.jsonl``.
 
 Reads one job, calls the backend or the runtime it names, and appends one JSON line per result to the events file; what
-the tools print goes wherever the parent pointed stdout. Runs in environments that hold one exporter and nothing of ours, so
-only the standard library and numpy are imported here.
+the tools print goes wherever the parent pointed stdout. Runs in environments that hold one exporter and nothing of
+ours, so only the standard library and numpy are imported here.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def run(job: records.RunJob, events: Events) -> None:
     """Run the artifact and report where its outputs are."""
     try:
         outputs, seconds = run_all(job)
-        np.savez(job.results, **outputs)
+        np.savez(job.results, allow_pickle=False, **outputs)
     except Exception as error:
         traceback.print_exc()
         events.report(event="failed", reason=_reason(error))

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge.errors import InputError, UsageError
-from edge.formats import FORMATS
+from edge.formats import FORMATS, PRECISIONS
 
 FOLDER = Path(__file__).parent
 
@@ -121,7 +121,7 @@ class Target(_Record):
         baseline: code compiled for it runs on every host of its architecture that this project supports.
         formats: families emitted when none are asked for, the most used first.
         precisions: those emitted when none are asked for.
-        gates: by precision; every precision has one.
+        gates: one for every precision there is.
     """
 
     name: str
@@ -135,7 +135,7 @@ class Target(_Record):
     gpu: Gpu | None = None
     tvm: Tvm | None = None
     coreml: CoreMl | None = None
-    gates: dict[Precision, Gate]
+    gates: dict[str, Gate]
 
     @model_validator(mode="after")
     def _consistent(self) -> Target:
@@ -145,9 +145,8 @@ class Target(_Record):
             section = FORMATS[name].target_section
             if section and getattr(self, section) is None:
                 raise ValueError(f"formats: {name} needs the table [{section}]")
-        missing = [precision for precision in self.precisions if precision not in self.gates]
-        if missing:
-            raise ValueError(f"gates: none for {', '.join(missing)}")
+        if set(self.gates) != set(PRECISIONS):
+            raise ValueError(f"gates: one is needed for each of {', '.join(PRECISIONS)}, and no other")
         return self
 
 

@@ -69,9 +69,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
     np.savez(folder / "check.npz", image=check)
     with torch.no_grad():
         oracle = network.double()(torch.from_numpy(check).double()).numpy()
-    return TinyNetwork(
-        folder / "program.pt2", folder / "calibration.npz", folder / "check.npz", {"logits": oracle}
-    )
+    return TinyNetwork(folder / "program.pt2", folder / "calibration.npz", folder / "check.npz", {"logits": oracle})
 
 
 Sqnr = Callable[[np.ndarray, np.ndarray], float]

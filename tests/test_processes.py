@@ -52,7 +52,9 @@ def test_an_exception_is_one_line(tiny: TinyNetwork, tmp_path: Path):
 
 def test_a_missing_tool_is_a_skip(tiny: TinyNetwork, tmp_path: Path):
     results = emit(tiny, tmp_path, "lacks_a_tool", "fp32")
-    assert results["fp32"] == Emission("skipped", "this host has no apt-get", peak_memory_mb=results["fp32"].peak_memory_mb)
+    assert results["fp32"] == Emission(
+        "skipped", "this host has no apt-get", peak_memory_mb=results["fp32"].peak_memory_mb
+    )
 
 
 def test_running_out_of_memory_is_a_failure(tiny: TinyNetwork, tmp_path: Path):

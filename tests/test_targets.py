@@ -86,7 +86,7 @@ def test_an_unknown_name_gets_the_nearest_ones() -> None:
         ('precisions = ["fp32", ', 'precisions = ["fp8", ', "precisions.0"),
         ('formats = ["tvm"', 'formats = ["tvmm"', "formats: there is no format named 'tvmm'"),
         ("[tvm.target]", "[tvm.targets]", "tvm.targets"),
-        ("[gates.int8]", "[gates.int4]", "gates.int4"),
+        ("[gates.int8]", "[gates.int4]", "gates"),
         ('name = "cortex-a72"', 'name = "cortex-a73"', "name"),
         ("[core]", "[core", "not TOML"),
     ],

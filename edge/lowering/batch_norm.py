@@ -41,7 +41,7 @@ def match_batch_norm(node: Node) -> BatchNorm | None:
 
 
 def scale_and_shift(module: GraphModule, norm: BatchNorm) -> tuple[Tensor, Tensor]:
-    """s = γ / √(σ² + ε) and t = β − μ·s, each (C,), so that BatchNorm(x) = s·x + t."""
+    """S = γ / √(σ² + ε) and t = β − μ·s, each (C,), so that BatchNorm(x) = s·x + t."""
     mean = constant(module, argument(norm.call, "running_mean"))
     variance = constant(module, argument(norm.call, "running_var"))
     gamma, beta = argument(norm.call, "weight"), argument(norm.call, "bias")

@@ -1,4 +1,5 @@
-"""Drop what only training or tracing needed: dropout, copies, detached aliases, assertions, slices that take everything.
+"""Drop what only training or tracing needed: dropout, copies, detached aliases, assertions, slices that take
+everything.
 
     f(x) = x  ->  x
 

@@ -11,7 +11,15 @@ import torch
 from torch.fx import GraphModule, Node
 
 from edge.lowering.batch_norm import BatchNorm, match_batch_norm, scale_and_shift
-from edge.lowering.graph import CONVOLUTIONS, argument, constant, has_constant_weights, is_call, replace, set_convolution
+from edge.lowering.graph import (
+    CONVOLUTIONS,
+    argument,
+    constant,
+    has_constant_weights,
+    is_call,
+    replace,
+    set_convolution,
+)
 from edge.lowering.rewrite import Rewrite
 
 

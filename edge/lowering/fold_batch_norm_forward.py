@@ -2,8 +2,8 @@
 
     W∗(s·x + t) + b  ->  (W·s)∗x + (b + Σ W·t)
 
-with s, t per input channel. The sum runs over input channels and taps. A padded convolution sees zeros, not t, beyond the border:
-there the fold is not exact and is refused.
+with s, t per input channel. The sum runs over input channels and taps. A padded convolution sees zeros, not t, beyond
+the border: there the fold is not exact and is refused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from edge.lowering.batch_norm import BatchNorm, match_batch_norm, scale_and_shift
-from edge.lowering.graph import CONVOLUTIONS, argument, constant, has_constant_weights, is_call, replace, set_convolution
+from edge.lowering.graph import (
+    CONVOLUTIONS,
+    argument,
+    constant,
+    has_constant_weights,
+    is_call,
+    replace,
+    set_convolution,
+)
 from edge.lowering.rewrite import Rewrite
 
 

@@ -71,7 +71,8 @@ def lower(
 ) -> Lowered:
     """Apply the rewrites to a program and prove each one.
 
-    All of it happens in float64: the folds lose nothing to float32 on the way, and the proof compares what the algebra says.
+    All of it happens in float64: the folds lose nothing to float32 on the way, and the proof compares what the
+    algebra says.
 
     Args:
         program: any network with one image input, batch 1, in evaluation mode.

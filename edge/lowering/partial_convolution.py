@@ -103,4 +103,6 @@ def apply(module: GraphModule, partial: PartialConvolution) -> None:
     replace(partial.joined, joined)
 
 
-REWRITE = Rewrite("partial_convolution", "cat(conv(a), r) of split(x)  ->  cat(conv(x[:, :c]), x[:, c:])", match, check, apply)
+REWRITE = Rewrite(
+    "partial_convolution", "cat(conv(a), r) of split(x)  ->  cat(conv(x[:, :c]), x[:, c:])", match, check, apply
+)

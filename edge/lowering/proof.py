@@ -1,7 +1,7 @@
 """The proof of a rewrite: both programs in float64, on the same samples, and the ratio of signal to difference.
 
-A rewrite is algebra; in float64 only rounding may remain, about 300 dB. The bound of 250 dB (numerics: "a lowering rewrite") leaves
-room for long sums and none for a wrong term.
+A rewrite is algebra; in float64 only rounding may remain, about 300 dB. The bound of 250 dB (numerics: "a lowering
+rewrite") leaves room for long sums and none for a wrong term.
 """
 
 from __future__ import annotations

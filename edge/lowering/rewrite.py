@@ -1,8 +1,8 @@
 """What a rewrite is, and how one is applied to a whole graph.
 
-A rewrite is three functions and its algebra: ``match`` recognises its pattern at a node, ``check`` says why a match may not be
-rewritten, ``apply`` rewrites it. The graph is functional ATen (``ExportedProgram.run_decompositions({})``), unlifted: weights are
-``get_attr`` nodes.
+A rewrite is three functions and its algebra: ``match`` recognises its pattern at a node, ``check`` says why a match
+may not be rewritten, ``apply`` rewrites it. The graph is functional ATen
+(``ExportedProgram.run_decompositions({})``), unlifted: weights are ``get_attr`` nodes.
 """
 
 from __future__ import annotations

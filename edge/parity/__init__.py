@@ -1,0 +1,1 @@
+"""Whether an artifact computes what the network computes: the oracle, the metrics, the gates."""

@@ -30,7 +30,8 @@ def compare_with_simulation(
 ) -> Lowering:
     """Tell lowering error from quantisation error; arrays (N, …) by output name. The worst output counts.
 
-    A simulation may cover fewer samples than the check; its first dimension says how many, counted from the first sample.
+    A simulation may cover fewer samples than the check; its first dimension says how many, counted from the first
+    sample.
     """
     rows = {name: len(simulation[name]) for name in oracle}
     return Lowering(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 
 ENERGY_FLOOR = 1e-4
-"""A sample's signal counts as at least this share (-40 dB) of the strongest sample's: near-silent outputs would measure noise."""
+"""A sample's signal counts as at least this share (-40 dB) of the strongest's: silent outputs would measure noise."""
 
 
 def _per_sample(values: Array) -> NDArray[np.float64]:
@@ -61,8 +61,8 @@ def rms(oracle: Array, outputs: Array) -> float:
 def top1(oracle: Array, outputs: Array, tie: float) -> float:
     """Share of samples whose largest class is the oracle's, for logits (N, classes).
 
-    A sample whose first two classes the oracle holds closer than twice ``tie`` · max|y| is a tie: an error that the gate allows
-    could swap them, so either counts as right.
+    A sample whose first two classes the oracle holds closer than twice ``tie`` · max|y| is a tie: an error that the
+    gate allows could swap them, so either counts as right.
     """
     reference, got = _per_sample(oracle), _per_sample(outputs)
     ranked = np.sort(reference, axis=1)
@@ -73,7 +73,7 @@ def top1(oracle: Array, outputs: Array, tie: float) -> float:
 def within_one_quantum(simulation: Array, outputs: Array) -> float:
     """Share of elements within one int8 quantum of the quantisation simulation: 1/255 of the range it spans."""
     expected, got = np.asarray(simulation, np.float64), np.asarray(outputs, np.float64)
-    quantum = (expected.max() - expected.min()) / 255
+    quantum = float(np.ptp(expected)) / 255
     return float(np.mean(np.abs(expected - got) <= quantum))
 
 
@@ -100,9 +100,7 @@ class Measured:
     finite: bool
 
 
-def measure(
-    oracle: dict[str, Array], eager: dict[str, Array], outputs: dict[str, Array], tie: float
-) -> Measured:
+def measure(oracle: dict[str, Array], eager: dict[str, Array], outputs: dict[str, Array], tie: float) -> Measured:
     """Compare all outputs, by name, with the oracle and with eager float32's own error."""
     samples = [sqnr_db(oracle[name], outputs[name]) for name in oracle]
     worst = tuple(min(column) for column in zip(*samples, strict=True))

@@ -1,7 +1,7 @@
 """The oracle: the network as defined, before any rewrite, in float64; and what eager PyTorch makes of it in float32.
 
-The oracle is what an artifact is judged by. Eager float32's own error is the yardstick for it: a float32 artifact that is several
-times worse than PyTorch itself lost something on the way.
+The oracle is what an artifact is judged by. Eager float32's own error is the yardstick for it: a float32 artifact
+that is several times worse than PyTorch itself lost something on the way.
 """
 
 from __future__ import annotations

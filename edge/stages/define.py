@@ -102,8 +102,8 @@ def _load_program(path: Path) -> ExportedProgram:
             reason,
             stage="define",
             model=path.stem,
-            next_step="save it with torch.export.save(torch.export.export(network.eval(), (image,)), 'network.pt2'), where "
-            "image is one float32 tensor (1, 3, size, size)",
+            next_step="save it with torch.export.save(torch.export.export(network.eval(), (image,)), 'network.pt2'), "
+            "where image is one float32 tensor (1, 3, size, size)",
         )
 
     if not path.is_file():
@@ -171,6 +171,6 @@ def save(network: Network, lowered: ExportedProgram, folder: Path) -> tuple[Path
     folder.mkdir(parents=True, exist_ok=True)
     program, calibration, check = folder / "program.pt2", folder / "calibration.npz", folder / "check.npz"
     torch.export.save(lowered, program)
-    np.savez(calibration, **{network.inputs[0]: network.calibration.samples})
-    np.savez(check, **{network.inputs[0]: network.check})
+    for file, samples in ((calibration, network.calibration.samples), (check, network.check)):
+        np.savez(file, allow_pickle=False, **{network.inputs[0]: samples})
     return program, calibration, check

@@ -39,13 +39,12 @@ class Check:
     peak_memory_mb: int | None = None
 
 
-def verify(
-    file: EmittedFile, folder: Path, network: Network, check_inputs: Path, gate: Gate, threads: int
-) -> Check:
+def verify(file: EmittedFile, folder: Path, network: Network, check_inputs: Path, gate: Gate, threads: int) -> Check:
     """Run a saved artifact on the host, in a worker of its own, and judge its outputs.
 
     Args:
-        file: as emitted, in ``folder``.
+        file: as emitted.
+        folder: where the file is.
         network: has the oracle.
         check_inputs: .npz with the samples.
         gate: the target's, for the artifact's precision.
@@ -73,9 +72,7 @@ def verify(
     lowering = None
     if file.simulation:
         with np.load(folder / file.simulation) as simulation:
-            lowering = compare_with_simulation(
-                file.simulated_by, dict(simulation), network.oracle.outputs, run.outputs
-            )
+            lowering = compare_with_simulation(file.simulated_by, dict(simulation), network.oracle.outputs, run.outputs)
     misses = judge(measured, lowering, gate)
     status = "failed" if misses else "passed"
     return Check(HOST, runtime, status, misses, gate, measured, lowering, run.seconds, run.peak_memory_mb)

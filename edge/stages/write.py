@@ -1,7 +1,7 @@
 """Write: the finished folder takes the old one's place in one step, or the old one stays.
 
-Everything is made in ``.<model>.new`` beside the final folder. Two renames swap them; an interruption between the two is mended by
-the next run, which finds the old folder under ``.<model>.old``.
+Everything is made in ``.<model>.new`` beside the final folder. Two renames swap them; an interruption between the two
+is mended by the next run, which finds the old folder under ``.<model>.old``.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 import ctypes
 import sys
 
-from edge.records import EmittedFile, EmitJob, Tool
+from edge.records import EmitJob, EmittedFile, Tool
 
 
 def prepare(job: EmitJob) -> None:

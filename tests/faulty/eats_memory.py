@@ -2,7 +2,7 @@
 
 import resource
 
-from edge.records import EmittedFile, EmitJob
+from edge.records import EmitJob, EmittedFile
 
 
 def prepare(job: EmitJob) -> None:

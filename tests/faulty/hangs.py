@@ -3,7 +3,7 @@
 import subprocess
 import time
 
-from edge.records import EmittedFile, EmitJob
+from edge.records import EmitJob, EmittedFile
 
 
 def prepare(job: EmitJob) -> None:

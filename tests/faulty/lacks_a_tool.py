@@ -1,7 +1,7 @@
 """Needs a tool that cannot be had."""
 
 from edge.errors import SetupError
-from edge.records import EmittedFile, EmitJob
+from edge.records import EmitJob, EmittedFile
 
 
 def prepare(job: EmitJob) -> None:

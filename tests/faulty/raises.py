@@ -1,6 +1,6 @@
 """Raises while it prepares, as converters do on an operator they do not know."""
 
-from edge.records import EmittedFile, EmitJob
+from edge.records import EmitJob, EmittedFile
 
 
 def prepare(job: EmitJob) -> None:
