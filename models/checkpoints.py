@@ -6,6 +6,8 @@ import argparse
 import hashlib
 import os
 import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,7 @@ WRAPPERS = ("module.", "model.")
 OURS = "edge"
 
 _SHOWN = 5
+_SAVE_STATE = "where it was written, save the weights alone: torch.save(network.state_dict(), 'weights.pt')"
 
 
 @dataclass(frozen=True)
@@ -55,16 +58,11 @@ def load(path: Path) -> dict[str, Tensor]:
         raise _unusable(path, what, "give a .safetensors, .pt, .pth or .ckpt file")
     try:
         content = load_file(path) if _is_safetensors(path) else _load_torch(path)
-    except pickle.UnpicklingError as error:
-        raise _unusable(
-            path,
-            f"holds Python objects besides tensors, which would run code when loaded ({_first_line(error)})",
-            "where it was written, save only the tensors: torch.save(network.state_dict(), 'weights.pt')",
-        ) from error
     except Exception as error:  # readers of damaged files raise whatever they meet
-        raise _unusable(
-            path, f"is damaged or not a checkpoint ({_first_line(error)})", "copy or download it again"
-        ) from error
+        if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"\bGLOBAL ([\w.]+)", str(error))):
+            problem = f"holds Python objects besides tensors, which run code when loaded ({named[1]})"
+            raise _unusable(path, problem, _SAVE_STATE) from None
+        raise _unusable(path, "is damaged or not a checkpoint", "copy or download it again") from error
     return _strip(_unwrap(content, path))
 
 
@@ -82,15 +80,14 @@ def apply(entry: Entry, network: nn.Module, state: Mapping[str, Tensor], path: P
             BatchNorm's variance is not positive.
     """
     keys, mapped = _our_keys(entry, state, path)
-    expected = network.state_dict()
-    for name in expected:
-        if name.endswith(".num_batches_tracked"):  # inference does not use it, and some writers leave it out
-            mapped.setdefault(name, expected[name])
+    own = network.state_dict()
+    # Inference does not use the counters, and some writers leave them out.
+    expected = {name: own[name] for name in own if name in mapped or not name.endswith(".num_batches_tracked")}
     _check_keys(entry, network, expected, mapped, path)
-    dtypes = {_check_type(entry, name, tensor, path) for name, tensor in mapped.items() if _is_float(expected[name])}
+    dtypes = {_check_type(entry, name, mapped[name], path) for name in expected if own[name].is_floating_point()}
     ready = {name: tensor.detach().to(expected[name].dtype) for name, tensor in mapped.items()}
     _check_values(entry, network, ready, path)
-    network.load_state_dict(ready)
+    network.load_state_dict({**own, **ready})
     return Applied(keys, tuple(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes)))
 
 
@@ -122,7 +119,8 @@ def _is_safetensors(path: Path) -> bool:
 
 def _load_torch(path: Path) -> Any:
     """A training script's arguments are plain data, so that one class is allowed beside torch's own."""
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the pickle protocol
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -137,9 +135,6 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     if others:
         raise _unusable(path, f"holds more than tensors: {_some(others)}", _SAVE_STATE)
     return dict(content)
-
-
-_SAVE_STATE = "save the weights alone: torch.save(network.state_dict(), 'weights.pt')"
 
 
 def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -170,12 +165,12 @@ def _check_keys(
         return
     problems = []
     if missing:
-        problems.append(f"{len(missing)} tensors are missing: {_some(f'{n} {_shape(expected[n])}' for n in missing)}")
+        problems.append(f"missing: {_some(f'{n} {_shape(expected[n])}' for n in missing)}")
     if extra:
-        problems.append(f"{len(extra)} are not the network's: {_some(f'{n} {_shape(state[n])}' for n in extra)}")
+        problems.append(f"not the network's: {_some(f'{n} {_shape(state[n])}' for n in extra)}")
     if reshaped:
         shapes = (f"{n} is {_shape(state[n])}, the network's {_shape(expected[n])}" for n in reshaped)
-        problems.append(f"{len(reshaped)} have another shape: {_some(shapes)}")
+        problems.append(f"of another shape: {_some(shapes)}")
     folded = any(n.endswith(".running_var") for n in missing) and any(n.endswith(".bias") for n in extra)
     classifier = next(
         (name for name, module in reversed([*network.named_modules()]) if isinstance(module, nn.Linear)), ""
@@ -215,10 +210,6 @@ def _check_values(entry: Entry, network: nn.Module, state: Mapping[str, Tensor],
                 raise _refused(entry, path, problem, "the file is damaged or the channel dead: give another checkpoint")
 
 
-def _is_float(tensor: Tensor) -> bool:
-    return tensor.is_floating_point()
-
-
 def _some(items: Any) -> str:
     listed = list(items)
     more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
@@ -227,10 +218,6 @@ def _some(items: Any) -> str:
 
 def _shape(tensor: Tensor) -> str:
     return "×".join(str(side) for side in tensor.shape) or "scalar"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _unusable(path: Path, problem: str, next_step: str) -> InputError:

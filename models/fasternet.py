@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -116,6 +116,9 @@ class Config:
     classes: int = 1000
 
     def __post_init__(self) -> None:
+        if self.norm not in get_args(Norm) or self.activation not in get_args(Activation):
+            known = ", ".join((*get_args(Norm), *get_args(Activation)))
+            raise ValueError(f"norm={self.norm!r}, activation={self.activation!r}: the choices are {known}")
         if self.n_div < 1 or self.width % self.n_div:
             raise ValueError(f"n_div={self.n_div} does not divide the width {self.width}")
 
