@@ -1,0 +1,1 @@
+"""Kernels for TVM: how an operator is computed and how its loops are arranged."""
