@@ -1,0 +1,153 @@
+"""ExecuTorch programs for XNNPACK: a .pte to ship and, beside it, the same program with its own test cases (.bpte)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from executorch.backends.xnnpack.partition.config import ALL_PARTITIONER_CONFIGS
+from executorch.backends.xnnpack.partition.config.generic_node_configs import SoftmaxConfig
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.devtools import BundledProgram
+from executorch.devtools.bundled_program.config import MethodTestCase, MethodTestSuite
+from executorch.devtools.bundled_program.serialize import serialize_from_bundled_program_to_flatbuffer
+from executorch.exir import ExecutorchProgramManager, to_edge_transform_and_lower
+from torch.export import ExportedProgram
+from torch.utils import _pytree
+
+from edge.backends.executorch_delegation import delegation_notes
+from edge.backends.executorch_quantize import quantise
+from edge.backends.executorch_tolerance import TOLERANCE_METHOD
+from edge.records import EmitJob, EmittedFile, Port, Tool
+
+SIMULATED_BY = "the converted PT2E program in PyTorch, quantise and dequantise in its graph"
+
+BUNDLED_SAMPLES = (0, -1)
+"""Check samples inside a .bpte: a photograph and an image of random pixels. More would only make it larger."""
+
+FLOAT_TOLERANCE = 1e-5
+"""Of the largest output, for fp32: the fp32 gate's max|e| / max|y|."""
+
+Samples = list[tuple[torch.Tensor, ...]]
+Outputs = list[list[torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What both precisions share. The program itself is read anew for each: quantising rewrites graphs in place.
+
+    Attributes:
+        check: the check samples, each a tuple of the inputs (1, C, H, W).
+        outputs: the float32 program's outputs for each of them, by PyTorch.
+    """
+
+    check: Samples
+    outputs: Outputs
+
+
+def _samples(path: Path, names: tuple[str, ...]) -> Samples:
+    with np.load(path) as arrays:
+        columns = [torch.from_numpy(arrays[name]) for name in names]
+    return [tuple(column[index : index + 1] for column in columns) for index in range(len(columns[0]))]
+
+
+def _evaluate(network: torch.nn.Module, samples: Samples) -> Outputs:
+    with torch.no_grad():
+        return [_pytree.tree_leaves(network(*sample)) for sample in samples]
+
+
+def xnnpack_partitioner() -> XnnpackPartitioner:
+    """XNNPACK's partitioner without softmax, which it would reduce over the channels after a convolution."""
+    return XnnpackPartitioner(configs=[config for config in ALL_PARTITIONER_CONFIGS if config is not SoftmaxConfig])
+
+
+def prepare(job: EmitJob) -> Prepared:
+    """Read the check samples and evaluate the float32 program on them."""
+    torch.set_num_threads(job.threads)
+    check = _samples(job.check_inputs, job.inputs)
+    network = torch.export.load(job.program).module(check_guards=False)
+    return Prepared(check, _evaluate(network, check))
+
+
+def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
+    """Write ``<model>.<precision>.pte`` and ``.bpte``; for int8 also the simulation's outputs (.npz).
+
+    The test cases in the .bpte expect what PyTorch makes of the program that the file represents: the float32
+    program, or for int8 its quantisation simulation.
+    """
+    program = torch.export.load(job.program)
+    expected, simulation = prepared.outputs, None
+    notes: dict[str, Any] = {}
+    bundled = [index % len(prepared.check) for index in BUNDLED_SAMPLES]
+    if precision == "int8":
+        program, notes = quantise(program, _samples(job.calibration, job.inputs))
+        expected = _evaluate(program.module(check_guards=False), prepared.check)
+        simulation = _save_simulation(job, expected)
+        # XNNPACK rounds otherwise than the simulation; it may drift from it as far as quantisation itself moves an output.
+        tolerance = max(
+            float((quantised - real).abs().max())
+            for index in bundled
+            for quantised, real in zip(expected[index], prepared.outputs[index], strict=True)
+        )
+    else:
+        tolerance = FLOAT_TOLERANCE * max(float(output.abs().max()) for index in bundled for output in expected[index])
+    executable, delegation = _lower(program, tolerance)
+    name = f"{job.model}.{precision}"
+    (job.folder / f"{name}.pte").write_bytes(executable.buffer)
+    cases = [MethodTestCase(prepared.check[index], expected[index]) for index in bundled]
+    (job.folder / f"{name}.bpte").write_bytes(_bundle(executable, cases))
+    ports: dict[str, Any] = {
+        "inputs": _ports(job.inputs, prepared.check[0], "input"),
+        "outputs": _ports(job.outputs, expected[0], "output"),
+        "tool": Tool("executorch", version("executorch")),
+        "simulation": simulation,
+        "simulated_by": SIMULATED_BY if simulation else "",
+    }
+    return [
+        EmittedFile(f"{name}.pte", "executorch", notes={**delegation, **notes}, **ports),
+        EmittedFile(
+            f"{name}.bpte",
+            "executorch_bundled",
+            notes={"test_cases": len(cases), "test_case_tolerance": tolerance},
+            **ports,
+        ),
+    ]
+
+
+def _lower(program: ExportedProgram, tolerance: float) -> tuple[ExecutorchProgramManager, dict[str, Any]]:
+    """Delegate to XNNPACK what it takes; the executable program and the notes on what was delegated."""
+    edge_program = to_edge_transform_and_lower(
+        program, partitioner=[xnnpack_partitioner()], constant_methods={TOLERANCE_METHOD: tolerance}
+    )
+    notes = delegation_notes(edge_program.exported_program().graph_module)
+    return edge_program.to_executorch(), notes
+
+
+def _bundle(executable: ExecutorchProgramManager, cases: list[MethodTestCase]) -> bytes:
+    suite = MethodTestSuite(method_name="forward", test_cases=cases)
+    return serialize_from_bundled_program_to_flatbuffer(BundledProgram(executable, [suite]))
+
+
+def _save_simulation(job: EmitJob, outputs: Outputs) -> str:
+    columns = [torch.cat(column).numpy() for column in zip(*outputs, strict=True)]
+    arrays: dict[str, Any] = dict(zip(job.outputs, columns, strict=True))
+    path = job.folder / f"{job.model}.int8.simulation.npz"
+    np.savez(path, **arrays)
+    return path.name
+
+
+def _ports(names: tuple[str, ...], tensors: Any, side: str) -> tuple[Port, ...]:
+    return tuple(
+        Port(
+            name,
+            tuple(tensor.shape),
+            "NCHW" if tensor.ndim == 4 else "",
+            f"forward {side} {index}",
+            str(tensor.dtype).removeprefix("torch."),
+        )
+        for index, (name, tensor) in enumerate(zip(names, tensors, strict=True))
+    )
