@@ -35,7 +35,7 @@ def is_call(value: object, *targets: object) -> bool:
 
 def is_item(value: object, index: int) -> bool:
     """Whether a value is item ``index`` of a tuple-valued node."""
-    return isinstance(value, Node) and is_call(value, operator.getitem) and value.args[1] == index
+    return isinstance(value, Node) and is_call(value, operator.getitem) and bool(value.args[1] == index)
 
 
 def is_constant(value: object) -> bool:

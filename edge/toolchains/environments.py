@@ -132,8 +132,8 @@ def _pip(name: str, arguments: list[str], progress: Progress, total: int) -> Non
             f"pip could not make the environment {name}: {' '.join(errors)[:400]}",
             stage="setup",
             next_step=(
-                "check the network; torch is locked to its CPU build, which the default index does not carry: name a folder "
-                "or an index that has it in PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL"
+                "check the network; torch is locked to its CPU build, which the default index does not carry: name a "
+                "folder or an index that has it in PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL"
             ),
         )
 

@@ -1,7 +1,8 @@
 """Write the lock files: ``python -m edge.toolchains.lock [NAME …]``. The only place where versions are chosen.
 
-pip resolves ``requirements/NAME.in`` in a throwaway environment, for the interpreter and machine it runs on, and every file it
-would install is written down with its hash. With hashes required, the CPU build of torch cannot be replaced by another.
+pip resolves ``requirements/NAME.in`` in a throwaway environment, for the interpreter and machine it runs on, and
+every file it would install is written down with its hash. With hashes required, the CPU build of torch cannot be
+replaced by another.
 """
 
 from __future__ import annotations
