@@ -21,7 +21,7 @@ SIMULATED_BY = "PyTorch float32 with our own per-channel int8 weights"
 SMALLEST_QUANTISED = 2049
 """Elements of a weight; smaller ones stay float16."""
 
-_WEIGHT_OPERATIONS = ("conv2d", "linear")
+_WEIGHTED = (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default)
 _LARGEST = 127
 
 
@@ -45,7 +45,7 @@ def quantised_weights(program: ExportedProgram) -> dict[str, tuple[int, ...]]:
     parameters = program.graph_signature.inputs_to_parameters
     found = {}
     for node in program.graph.nodes:
-        if node.op == "call_function" and node.target._schema.name in {f"aten::{n}" for n in _WEIGHT_OPERATIONS}:
+        if node.target in _WEIGHTED:
             name = parameters.get(node.args[1].name)
             if name is not None and program.state_dict[name].numel() >= SMALLEST_QUANTISED:
                 found[name] = tuple(program.state_dict[name].shape)

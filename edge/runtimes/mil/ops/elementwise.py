@@ -96,6 +96,7 @@ _CAST_TYPES = {
     "int16": torch.int16,
     "int32": torch.int32,
     "uint8": torch.uint8,
+    "uint16": torch.uint16,
 }
 
 

@@ -111,9 +111,10 @@ def gather(x: Tensor, indices: Tensor, axis: int = 0, batch_dims: int = 0, valid
     if batch_dims:
         raise MilError("batch_dims is not implemented")
     axis %= x.ndim
-    if indices.numel() and (indices.min() < 0 or indices.max() >= x.shape[axis]):
+    positions = indices.reshape(-1).long()  # stored as uint16 from iOS 17 on, which torch cannot compare
+    if ((positions < 0) | (positions >= x.shape[axis])).any():
         raise MilError(f"an index is outside axis {axis} of {list(x.shape)}")
-    taken = x.index_select(axis, indices.reshape(-1).long())
+    taken = x.index_select(axis, positions)
     return taken.reshape(x.shape[:axis] + indices.shape + x.shape[axis + 1 :])
 
 
