@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +57,24 @@ def _entries(manifest: Manifest) -> list[Entry]:
 
 def _value(value: Any) -> str:
     """A free-form figure of the manifest as text."""
-    return summary.plain(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_value(inner)}" for name, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_value, value))
+    return summary.plain(str(value))
+
+
+def _digests(manifest: Manifest) -> dict[str, str]:
+    """What the run was made of, by name."""
+    environment = manifest["environment"]
+    found = {
+        "Weights": manifest["weights"]["digest"],
+        "Calibration": manifest["calibration"]["digest"],
+        "The pipeline’s own code": environment.get("sources"),
+        **{f"Lock file {name}": digest for name, digest in (environment.get("locks") or {}).items()},
+        "All of it": manifest.get("key"),
+    }
+    return {name: digest for name, digest in found.items() if digest}
 
 
 def _shape(shape: Sequence[int]) -> str:
@@ -107,6 +123,7 @@ def render(manifest: Manifest) -> str:
         manifest=manifest,
         verdict=summary.verdict(manifest),
         outcome=summary.outcome(manifest),
+        digests=_digests(manifest),
         entries=entries,
         emitted=[entry for entry in entries if entry.lines[0].emitted],
         remarks=summary.remarks(manifest),
