@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
@@ -16,6 +17,8 @@ from edge.request import Request, Unit, possible_units
 from edge.stages import write as writing
 from edge.toolchains.environments import exclusive
 from edge.toolchains.places import LOCKS
+
+LOGS = "logs"
 
 if TYPE_CHECKING:
     from edge.lowering import Outcome
@@ -157,7 +160,7 @@ def _lane(
 ) -> dict[Unit, list[Manifest]]:
     """Emit and verify one format; its artifacts end in the staged folder."""
     from edge.stages.emit import emit
-    from edge.stages.verify import verify
+    from edge.stages.verify import results_file, verify
 
     format = units[0].format
     work = scratch / format.name
@@ -168,15 +171,27 @@ def _lane(
             if emission.status != "emitted":
                 reporter.note(f"{format.title} {unit.precision}: {emission.status}: {emission.reason}")
                 results[unit] = [missing_entry(unit, keys[unit], emission)]
+                if emission.status == "failed":
+                    _keep_log(processes.log_of(work), staged, format.name, reporter)
                 continue
             results[unit] = []
             for file in emission.files:
                 step(f"checking {file.file}")
                 check = verify(file, work, network, inputs[2], request.target.gates[unit.precision], threads)
                 reporter.note(f"{file.file}: {_verdict(check)}")
+                if check.status == "failed" and check.measured is None:
+                    _keep_log(processes.log_of(results_file(work, file)), staged, file.file, reporter)
                 results[unit].append(artifact_entry(unit, keys[unit], emission, file, work, check))
                 (work / file.file).rename(staged / file.file)
     return results
+
+
+def _keep_log(log: Path, staged: Path, name: str, reporter: Reporter) -> None:
+    """What a failed worker printed goes into the folder with the artifacts."""
+    kept = staged / LOGS / f"{name}.txt"
+    kept.parent.mkdir(exist_ok=True)
+    shutil.copy(log, kept)
+    reporter.note(f"  what it printed: {LOGS}/{kept.name}")
 
 
 def _verdict(check: Any) -> str:

@@ -62,12 +62,28 @@ class Emission:
 
 @dataclass(frozen=True)
 class Run:
-    """What became of running one artifact: outputs (N, ...) by name, or the reason why there are none."""
+    """What became of running one artifact: outputs (N, ...) by name, or the reason why there are none.
+
+    Attributes:
+        runtime: what ran it, with its version; empty if it did not get so far.
+        seconds: median of one inference.
+    """
 
     outputs: dict[str, np.ndarray] | None
     reason: str = ""
-    seconds: float = 0.0
+    runtime: str = ""
+    seconds: float | None = None
     peak_memory_mb: int = 0
+
+
+def log_of(path: Path) -> Path:
+    """What the worker printed that emitted into a job's folder, or that ran into its results file."""
+    return _desk(path) / "log.txt"
+
+
+def _desk(path: Path) -> Path:
+    """A worker's own folder, beside what it makes: job, events, log."""
+    return path.with_name(path.name + ".work")
 
 
 def _last_line(log: Path) -> str:
@@ -201,7 +217,7 @@ def emit(
     """Emit the job's precisions; what the worker died on is failed, and the rest gets a new worker.
 
     Args:
-        job: what to emit; ``job.folder`` receives the files, ``<job.folder>.work`` the log.
+        job: what to emit; ``job.folder`` receives the files.
         environment: name of the Python environment, which must be ready.
         limit_s: seconds one worker may take.
         on_event: called with each event as it arrives.
@@ -211,10 +227,9 @@ def emit(
     """
     results: dict[str, Emission] = {}
     remaining = job.precisions
-    desk = job.folder.with_name(job.folder.name + ".work")
     while remaining:
         part = {"kind": "emit", **records.to_json(replace(job, precisions=remaining))}
-        events, end = _work(part, environment, job.threads, limit_s, desk, on_event)
+        events, end = _work(part, environment, job.threads, limit_s, _desk(job.folder), on_event)
         for event in events:
             if event["event"] == "emitted":
                 files = tuple(records.emitted_from_json(f) for f in event["files"])
@@ -237,15 +252,14 @@ def run(job: records.RunJob, environment: str = "base", limit_s: float = 900) ->
     """Run one artifact on the check samples in a worker.
 
     Returns:
-        Its outputs, or the reason why there are none. ``<job.results>.work`` has the log.
+        Its outputs, or the reason why there are none.
     """
-    desk = job.results.with_name(job.results.name + ".work")
     data = {"kind": "run", **records.to_json(job)}
-    events, end = _work(data, environment, job.threads, limit_s, desk, _silent)
-    for event in events:
-        if event["event"] == "ran" and not end.reason:
-            with np.load(job.results) as arrays:
-                return Run(dict(arrays), "", event["seconds"], end.peak_memory_mb)
-        if event["event"] == "failed":
-            return Run(None, event["reason"], end.seconds, end.peak_memory_mb)
-    return Run(None, end.reason or "the worker ended without a result", end.seconds, end.peak_memory_mb)
+    events, end = _work(data, environment, job.threads, limit_s, _desk(job.results), _silent)
+    found = {event["event"]: event for event in events}
+    runtime = found["runtime"]["title"] if "runtime" in found else ""
+    if "ran" in found and not end.reason:
+        with np.load(job.results) as arrays:
+            return Run(dict(arrays), "", runtime, found["ran"]["seconds"], end.peak_memory_mb)
+    reason = found["failed"]["reason"] if "failed" in found else end.reason or "the worker ended without a result"
+    return Run(None, reason, runtime, None, end.peak_memory_mb)

@@ -112,7 +112,8 @@ def run_all(job: records.RunJob) -> tuple[dict[str, np.ndarray], float]:
 
 
 def run(job: records.RunJob, events: Events) -> None:
-    """Run the artifact and report where its outputs are."""
+    """Run the artifact and report how long it took; the outputs are in ``job.results``."""
+    events.report(event="runtime", title=importlib.import_module(f"edge.runtimes.{job.runtime}").title())
     try:
         outputs, seconds = run_all(job)
         np.savez(job.results, allow_pickle=False, **outputs)

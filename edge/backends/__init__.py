@@ -7,5 +7,6 @@ A backend is a module with two functions:
 ``emit(job: EmitJob, prepared: Any, precision: str) -> list[EmittedFile]``
     writes the files of one precision into ``job.folder``.
 
-Both run in a worker process, in the environment the table of formats names, and may raise or die: the parent reports it.
+Both run in a worker process, in the environment the table of formats names, and may raise or die: the parent reports
+it.
 """

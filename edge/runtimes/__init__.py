@@ -1,9 +1,12 @@
 """One file a runtime: how a saved artifact is run.
 
-A runtime is a module with one function:
+A runtime is a module with two functions:
 
+``title() -> str``
+    what runs, with its version, for people.
 ``load(artifact: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], threads: int) -> Infer``
-    reads the file from disk and returns a callable on dicts of arrays by port name (batch 1, in the artifact's own layout).
+    reads the file from disk and returns a callable on dicts of arrays by port name (batch 1, in the artifact's own
+    layout).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,11 @@ from executorch.runtime import Program, Runtime
 
 from edge.records import Port
 from edge.runtimes import Infer
+
+
+def title() -> str:
+    """ExecuTorch and its version."""
+    return f"ExecuTorch {version('executorch')}"
 
 
 def load(artifact: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], threads: int) -> Infer:

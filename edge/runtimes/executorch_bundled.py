@@ -17,6 +17,11 @@ _SUITES, _CASES, _INPUTS, _OUTPUTS = 6, 6, 4, 6
 """Where ExecuTorch's bundled_program_schema.fbs puts the vectors of tables that lead to the test cases' tensors."""
 
 
+def title() -> str:
+    """ExecuTorch and its version."""
+    return f"{executorch.title()}, its own test cases first"
+
+
 def load(artifact: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], threads: int) -> Infer:
     """Let the runtime verify every test case, within the tolerance that the program states; then load the program.
 

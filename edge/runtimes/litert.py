@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,11 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from edge.records import Port
 from edge.runtimes import Infer
+
+
+def title() -> str:
+    """LiteRT and its version."""
+    return f"LiteRT {version('ai-edge-litert')}"
 
 
 def load(

@@ -10,6 +10,11 @@ from edge.records import Port
 from edge.runtimes import Infer, litert
 
 
+def title() -> str:
+    """LiteRT and its version."""
+    return f"{litert.title()}, reference kernels"
+
+
 def load(artifact: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], threads: int) -> Infer:
     """Read a .tflite file; as ``edge.runtimes.litert.load``."""
     return litert.load(artifact, inputs, outputs, threads, OpResolverType.BUILTIN_REF)

@@ -16,6 +16,11 @@ from edge.runtimes import Infer
 ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 
 
+def title() -> str:
+    """TVM and its version."""
+    return f"TVM {tvm.__version__}"
+
+
 def load(artifact: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], threads: int) -> Infer:
     """Load the library; the first one that runs in a process fixes the number of threads.
 

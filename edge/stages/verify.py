@@ -39,6 +39,11 @@ class Check:
     peak_memory_mb: int | None = None
 
 
+def results_file(folder: Path, file: EmittedFile) -> Path:
+    """Where the outputs of an artifact's run go."""
+    return folder / f"{file.file}.outputs.npz"
+
+
 def verify(file: EmittedFile, folder: Path, network: Network, check_inputs: Path, gate: Gate, threads: int) -> Check:
     """Run a saved artifact on the host, in a worker of its own, and judge its outputs.
 
@@ -50,10 +55,9 @@ def verify(file: EmittedFile, folder: Path, network: Network, check_inputs: Path
         gate: the target's, for the artifact's precision.
         threads: how many the runtime may use.
     """
-    runtime = file.runtime
     if file.runs_on == "target":
         reason = f"built for the target's core; this host is {platform.machine()}"
-        return Check(HOST, runtime, "skipped", reason, gate)
+        return Check(HOST, "", "skipped", reason, gate)
     artifact = folder / file.file
     job = RunJob(
         runtime=file.runtime,
@@ -61,12 +65,12 @@ def verify(file: EmittedFile, folder: Path, network: Network, check_inputs: Path
         inputs=file.inputs,
         outputs=file.outputs,
         check_inputs=check_inputs,
-        results=folder / f"{file.file}.outputs.npz",
+        results=results_file(folder, file),
         threads=threads,
     )
     run = processes.run(job)
     if run.outputs is None:
-        return Check(HOST, runtime, "failed", run.reason, gate, peak_memory_mb=run.peak_memory_mb)
+        return Check(HOST, run.runtime, "failed", run.reason, gate, None, None, None, run.peak_memory_mb)
     tie = (gate.max_rel or 0.0) if gate.top1 is not None else 0.0
     measured = measure(network.oracle.outputs, network.oracle.eager, run.outputs, tie)
     lowering = None
@@ -75,4 +79,4 @@ def verify(file: EmittedFile, folder: Path, network: Network, check_inputs: Path
             lowering = compare_with_simulation(file.simulated_by, dict(simulation), network.oracle.outputs, run.outputs)
     misses = judge(measured, lowering, gate)
     status = "failed" if misses else "passed"
-    return Check(HOST, runtime, status, misses, gate, measured, lowering, run.seconds, run.peak_memory_mb)
+    return Check(HOST, run.runtime, status, misses, gate, measured, lowering, run.seconds, run.peak_memory_mb)
