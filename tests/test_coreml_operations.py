@@ -231,6 +231,7 @@ PRODUCTS = [
     convolution("pointwise", normal(7, 4, 1, 1), (0, 0, 0, 0)),
     # 9 rows, 2 steps, extent 4: 3 to pad; 11 columns, 3 steps, extent 2: 1 to pad. The odd one shows the side.
     convolution("same", normal(5, 4, 4, 2), (1, 2, 0, 1), strides=(2, 1), pad_type="same"),
+    convolution("same dilated", normal(5, 4, 3, 2), (2, 2, 1, 2), dilations=(2, 3), pad_type="same"),
     convolution("same_lower", normal(5, 4, 4, 2), (2, 1, 1, 0), strides=(2, 1), pad_type="same_lower"),
     Case(
         "linear",
