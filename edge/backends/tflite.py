@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edge import worker
-from edge.backends import tflite_file, tflite_operators
+from edge.backends import tflite_file, tflite_operators, tflite_weights
 from edge.records import EmitJob, EmittedFile, RunJob, Tool
 
 SIMULATED_BY = "the same file under LiteRT's reference kernels"
@@ -30,8 +30,15 @@ def calibration_samples(job: EmitJob) -> dict[str, np.ndarray]:
         return {name: _channels_last(arrays[name]) for name in job.inputs}
 
 
-def emitted(job: EmitJob, precision: str, tool: Tool) -> EmittedFile:
-    """Read the written file back and say what it is; an int8 one is also run with the reference kernels."""
+def emitted(job: EmitJob, precision: str, tool: Tool, original: bytes) -> EmittedFile:
+    """Read the written file back and say what it is; an int8 one is also run with the reference kernels.
+
+    Args:
+        job: what is emitted.
+        precision: of the file, which lies at its ``destination``.
+        tool: what wrote it.
+        original: content of the float32 file, which an int8 one's weights are held against.
+    """
     path = destination(job, precision)
     inputs = tflite_file.ports(path, job.inputs, side="inputs")
     outputs = tflite_file.ports(path, job.outputs, side="outputs")
@@ -41,6 +48,7 @@ def emitted(job: EmitJob, precision: str, tool: Tool) -> EmittedFile:
     with np.load(job.check_inputs) as arrays:
         sample = {name: _channels_last(arrays[name][:1]) for name in job.inputs}
     notes = file.notes | tflite_file.quantisation_notes(path) | tflite_operators.deviation_notes(path, sample)
+    notes["largest_weight_error_quanta"] = round(tflite_weights.largest_error_quanta(original, path.read_bytes()), 4)
     simulation = path.with_suffix(".simulation.npz")
     reference = RunJob("litert_reference", path, inputs, outputs, job.check_inputs, simulation, job.threads)
     results: dict[str, Any] = worker.run_all(reference)[0]

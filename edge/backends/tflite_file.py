@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
@@ -15,9 +16,16 @@ from edge.records import Port
 _OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
-def read(path: Path) -> Any:
-    """The file as the schema's ``ModelT``."""
-    return schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+def unpack(content: bytes) -> Any:
+    """A file's content as the schema's ``ModelT``."""
+    return schema.ModelT.InitFromPackedBuf(content, 0)
+
+
+def pack(model: Any) -> bytes:
+    """The content of the file that holds a ``ModelT``."""
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def ports(path: Path, names: tuple[str, ...], *, side: str) -> tuple[Port, ...]:
@@ -53,7 +61,7 @@ def operators(model: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def operator_notes(path: Path) -> dict[str, Any]:
     """Operators in all, TRANSPOSEs among them, and how many there are of each type."""
-    types = collections.Counter(kind for kind, _, _ in operators(read(path)))
+    types = collections.Counter(kind for kind, _, _ in operators(unpack(path.read_bytes())))
     return {
         "operators": types.total(),
         "transposes": types["TRANSPOSE"],
@@ -67,7 +75,7 @@ def quantisation_notes(path: Path) -> dict[str, Any]:
     A float output is written by a DEQUANTIZE; its quantum is the scale of what goes in. An output without one was
     computed in float and has none.
     """
-    model = read(path)
+    model = unpack(path.read_bytes())
     floats = 0
     scales: dict[int, float] = {}
     for kind, operator, subgraph in operators(model):

@@ -70,4 +70,4 @@ def emit(job: EmitJob, prepared: bytes, precision: str) -> list[EmittedFile]:
         case _:
             raise ValueError(f"TFLite has no precision {precision!r}")
     tools = ["litert-torch"] if precision == "fp32" else ["litert-torch", "ai-edge-quantizer"]
-    return [tflite.emitted(job, precision, Tool(" + ".join(tools), " + ".join(map(version, tools))))]
+    return [tflite.emitted(job, precision, Tool(" + ".join(tools), " + ".join(map(version, tools))), prepared)]

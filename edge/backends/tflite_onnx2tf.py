@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,21 @@ from edge.records import EmitJob, EmittedFile, Tool
 
 # onnx2tf compares layers with ONNX on these "images", and downloads the file unless it lies in the working directory.
 _SAMPLES_FILE = "calibration_image_sample_data_20x128x128x3_float32.npy"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The network in TensorFlow, under our names.
+
+    Attributes:
+        function: concrete function on tensors by name.
+        owner: keeps the function's variables.
+        float32: content of the .tflite file.
+    """
+
+    function: Any
+    owner: tf.Module
+    float32: bytes
 
 
 @contextlib.contextmanager
@@ -64,11 +80,10 @@ def _channels_last(network: Any, job: EmitJob) -> Callable[..., dict[str, tf.Ten
     return call
 
 
-def prepare(job: EmitJob) -> tuple[Any, tf.Module]:
+def prepare(job: EmitJob) -> Converted:
     """Convert the program to TensorFlow once.
 
-    Returns:
-        A concrete function with our names, and the owner of its variables.
+    The float32 file is made here: an int8 one's weights are held against it.
     """
     graph = _to_onnx(job)
     with _desk(job):
@@ -86,23 +101,25 @@ def prepare(job: EmitJob) -> tuple[Any, tf.Module]:
     # Not the Keras network itself: TensorFlow would save it on the way, with every weight written out as JSON.
     owner = tf.Module()
     owner.variables_of_network = network.variables
-    return tf.function(_channels_last(network, job)).get_concrete_function(**specs), owner
+    function = tf.function(_channels_last(network, job)).get_concrete_function(**specs)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
+    return Converted(function, owner, converter.convert())
 
 
-def emit(job: EmitJob, prepared: tuple[Any, tf.Module], precision: str) -> list[EmittedFile]:
+def emit(job: EmitJob, prepared: Converted, precision: str) -> list[EmittedFile]:
     """Write ``<model>.<precision>.tflite``.
 
     fp32 is the conversion itself, fp16 has float16 weights, int8 is calibrated on ``job.calibration`` and has float32
     inputs and outputs.
     """
-    function, owner = prepared
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([prepared.function], prepared.owner)
     match precision:
         case "fp32":
-            pass
+            content = prepared.float32
         case "fp16":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
+            content = converter.convert()
         case "int8":
             samples = tflite.calibration_samples(job)
             count = len(next(iter(samples.values())))
@@ -111,8 +128,9 @@ def emit(job: EmitJob, prepared: tuple[Any, tf.Module], precision: str) -> list[
             converter.representative_dataset = lambda: (
                 {name: array[index : index + 1] for name, array in samples.items()} for index in range(count)
             )
+            content = converter.convert()
         case _:
             raise ValueError(f"TFLite has no precision {precision!r}")
-    tflite.destination(job, precision).write_bytes(converter.convert())
+    tflite.destination(job, precision).write_bytes(content)
     tool = Tool("onnx2tf + tensorflow", f"{version('onnx2tf')} + {version('tensorflow')}")
-    return [tflite.emitted(job, precision, tool)]
+    return [tflite.emitted(job, precision, tool, prepared.float32)]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -52,9 +51,7 @@ def _alone(model: Any, subgraph: Any, operator: Any) -> bytes:
         graph.tensors.append(tensor)
     graph.inputs = [position for position in only.inputs if position >= 0 and graph.tensors[position].buffer == 0]
     graph.outputs, graph.operators, file.subgraphs = only.outputs, [only], [graph]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(file.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return tflite_file.pack(file)
 
 
 def _reference(file: bytes, feeds: list[np.ndarray]) -> np.ndarray:
@@ -73,7 +70,7 @@ def deviations(path: Path, sample: dict[str, np.ndarray]) -> list[Deviation]:
         path: a .tflite file with one subgraph.
         sample: arrays of batch 1 by name of the signature's input, in the file's layout.
     """
-    model = tflite_file.read(path)
+    model = tflite_file.unpack(path.read_bytes())
     (subgraph,) = model.subgraphs
     interpreter = Interpreter(model_path=str(path), experimental_preserve_all_tensors=True)
     interpreter.get_signature_runner()(**sample)

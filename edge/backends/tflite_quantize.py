@@ -12,7 +12,23 @@ from ai_edge_quantizer.quantizer import Quantizer
 from ai_edge_quantizer.recipe_manager import RecipeManager
 from ai_edge_quantizer.utils import qsv_utils
 
+from edge.backends import tflite_file
+
 _SIGNATURE = "serving_default"
+
+
+def _in_one_piece(content: bytes) -> bytes:
+    """Move the weights into the flatbuffer.
+
+    The quantizer appends them behind it, where old runtimes do not look, and LiteRT's verifier does not either:
+    a truncated file would be a crash instead of an error.
+    """
+    model = tflite_file.unpack(content)
+    for buffer in model.buffers:
+        if buffer.offset > 1:
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return tflite_file.pack(model)
 
 
 def to_float16_weights(model: bytes, destination: Path) -> None:
@@ -24,7 +40,7 @@ def to_float16_weights(model: bytes, destination: Path) -> None:
         num_bits=16,
         algorithm_key=AlgorithmName.FLOAT_CASTING,
     )
-    quantizer.quantize(enable_progress_report=False).export_model(destination)
+    destination.write_bytes(_in_one_piece(quantizer.quantize(enable_progress_report=False).quantized_model))
 
 
 def to_int8(model: bytes, samples: dict[str, np.ndarray], threads: int, destination: Path) -> None:
@@ -49,4 +65,5 @@ def to_int8(model: bytes, samples: dict[str, np.ndarray], threads: int, destinat
     calibrator.calibrate({_SIGNATURE: feeds}, rules)
     quantizer = Quantizer(model)
     quantizer.load_quantization_recipe(rules.get_quantization_recipe())
-    quantizer.quantize(calibrator.get_model_qsvs(), enable_progress_report=False).export_model(destination)
+    result = quantizer.quantize(calibrator.get_model_qsvs(), enable_progress_report=False)
+    destination.write_bytes(_in_one_piece(result.quantized_model))
