@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge import __version__
+from edge.calibration.photographs import CHECK, RANDOM_CHECKS
 from edge.fingerprint import file_digest
 from edge.records import EmittedFile, to_json
 from edge.request import Request, Unit
@@ -32,6 +33,9 @@ CAP_DB = 999.0
 PACKAGES = ("torch", "torchao", "numpy", "executorch", "coremltools", "apache-tvm", "apache-tvm-ffi", "ai-edge-litert")
 
 Manifest = dict[str, Any]
+
+SAMPLE_KINDS = ("photograph",) * len(CHECK) + ("random",) * RANDOM_CHECKS
+"""What the check samples are, in order."""
 
 
 def read(folder: Path) -> Manifest | None:
@@ -77,7 +81,7 @@ def _check(check: Check) -> Manifest:
             "max_abs": measured.max_abs,
             "top1": measured.top1,
             "rms_vs_eager": measured.rms_vs_eager,
-            "samples": {"sqnr_db": measured.sample_sqnr_db},
+            "samples": {"sqnr_db": measured.sample_sqnr_db, "kind": SAMPLE_KINDS},
             "lowering": dataclasses.asdict(check.lowering) if check.lowering else None,
         }
     return entry

@@ -100,15 +100,16 @@ class Gate(_Record):
         rms_vs_eager: RMS error, in multiples of eager PyTorch's own in float32.
         top1: share of the samples whose largest output is the float64 network's; a tie that ``max_rel`` could swap
             counts as agreement.
-        simulation_share: this share of the outputs is within one int8 quantum of the quantisation simulation, where the
-            tool has one.
+        lowering_margin_db: where there is a quantisation simulation, the artifact's SQNR against it may be this much
+            below the simulation's own against the network. Kernels that round differently from the simulation make an
+            error of quantisation's size; a larger one is the conversion's.
     """
 
     sqnr_db: float
     max_rel: float | None = None
     rms_vs_eager: float | None = None
     top1: float | None = None
-    simulation_share: float | None = None
+    lowering_margin_db: float | None = None
 
 
 class Target(_Record):

@@ -12,7 +12,7 @@ Manifest = dict[str, Any]
 GATES = {
     "fp32": {"sqnr_db": 100.0, "max_rel": 1e-5, "rms_vs_eager": 4.0},
     "fp16": {"sqnr_db": 50.0, "max_rel": 5e-3, "top1": 0.995},
-    "int8": {"sqnr_db": 20.0, "simulation_quanta": 1, "simulation_share": 0.999},
+    "int8": {"sqnr_db": 20.0, "max_rel": 0.2, "lowering_margin_db": 3.0},
 }
 TOOLS = {
     "tvm": ("apache-tvm", "0.27.0.post1"),

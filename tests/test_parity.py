@@ -98,3 +98,16 @@ def test_quantisation_and_lowering_error_are_told_apart():
     assert lowering.quantisation_sqnr_db == pytest.approx(30)
     assert lowering.within_one_quantum == 1.0
     assert lowering.sqnr_db > 35
+
+
+def test_a_conversion_may_not_lose_much_more_than_quantisation_itself():
+    """24 dB from the network passes the fixed gate; 20 dB from a simulation that is itself 30 dB away does not."""
+    simulation = with_noise(30)
+    for loss, passes in ((28, True), (24, False)):
+        noise = GENERATOR.standard_normal(ORACLE.shape)
+        noise *= np.linalg.norm(ORACLE, axis=1, keepdims=True) / np.linalg.norm(noise, axis=1, keepdims=True)
+        outputs = simulation + noise * 10 ** (-loss / 20)
+        named = ({"logits": a} for a in (simulation, ORACLE, outputs))
+        reason = judge(measured(outputs), compare_with_simulation("a simulation", *named), GATES["int8"])
+        assert (reason == "") is passes
+        assert passes or "the conversion lost" in reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from edge.parity.metrics import Array, Measured, sqnr_db, within_one_quantum
@@ -24,6 +25,11 @@ class Lowering:
     quantisation_sqnr_db: float
     within_one_quantum: float
 
+    @property
+    def margin_db(self) -> float:
+        """How much smaller the lowering error is than the quantisation error; negative where it is larger."""
+        return self.sqnr_db - self.quantisation_sqnr_db
+
 
 def compare_with_simulation(
     simulated_by: str, simulation: dict[str, Array], oracle: dict[str, Array], outputs: dict[str, Array]
@@ -42,13 +48,18 @@ def compare_with_simulation(
     )
 
 
+def _down(value: float) -> str:
+    """One decimal, rounded down, so that a miss never reads as a hit."""
+    return f"{math.floor(value * 10) / 10:.1f}" if math.isfinite(value) else str(value)
+
+
 def judge(measured: Measured, lowering: Lowering | None, gate: Gate) -> str:
     """Which thresholds were missed, in one sentence; empty when all hold."""
     misses = []
     if not measured.finite:
         misses.append("an output is not finite")
     if not measured.sqnr_db >= gate.sqnr_db:
-        misses.append(f"SQNR {measured.sqnr_db:.1f} dB, at least {gate.sqnr_db:g} expected")
+        misses.append(f"SQNR {_down(measured.sqnr_db)} dB, at least {gate.sqnr_db:g} expected")
     if gate.max_rel is not None and not measured.max_rel <= gate.max_rel:
         misses.append(f"largest error {measured.max_rel:.2g} of the largest value, at most {gate.max_rel:g} expected")
     if gate.rms_vs_eager is not None and not measured.rms_vs_eager <= gate.rms_vs_eager:
@@ -57,9 +68,9 @@ def judge(measured: Measured, lowering: Lowering | None, gate: Gate) -> str:
         )
     if gate.top1 is not None and measured.top1 is not None and not measured.top1 >= gate.top1:
         misses.append(f"top-1 agrees on {measured.top1:.1%} of the samples, at least {gate.top1:.1%} expected")
-    if gate.simulation_share is not None and lowering and not lowering.within_one_quantum >= gate.simulation_share:
+    if lowering and lowering.margin_db < -(gate.lowering_margin_db or math.inf):
         misses.append(
-            f"{lowering.within_one_quantum:.2%} of the outputs are within one quantum of the quantisation simulation, "
-            f"at least {gate.simulation_share:.1%} expected"
+            f"{_down(lowering.sqnr_db)} dB from the quantisation simulation, which is itself "
+            f"{_down(lowering.quantisation_sqnr_db)} dB from the network: the conversion lost more than {gate.lowering_margin_db:g} dB over quantisation"
         )
     return "; ".join(misses)

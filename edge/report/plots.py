@@ -22,7 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from edge.report.summary import CAP_DB, Line, decibels, human_bytes
+from edge.manifest import CAP_DB
+from edge.report.summary import Line, decibels, human_bytes
 
 _NAMES = ("text", "muted", "line", "zone", "failed", "surface", "fp32", "fp16", "int8", "other")
 INKS = {name: f"#0000{index:02x}" for index, name in enumerate(_NAMES, start=1)}

@@ -13,15 +13,13 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from edge.formats import FORMATS
+from edge.manifest import CAP_DB
 
 Manifest = Mapping[str, Any]
 Status = Literal["passed", "failed", "skipped"]
 
 ABSENT = "–"
 """Shown where there is no figure."""
-
-CAP_DB = 999.0
-"""What the manifest writes for an infinite ratio: nothing differs, or, negative, an output is not finite."""
 
 
 def plain(text: str) -> str:
@@ -69,7 +67,6 @@ _GATES: dict[str, Callable[[float], str]] = {
     "max_rel": lambda most: f"≤ {most:g}".replace("e-0", "e-"),
     "top1": lambda least: f"≥ {least * 100:g} %",
     "rms_vs_eager": lambda most: f"≤ {most:g}×",
-    "simulation_share": lambda least: f"≥ {least * 100:g} %",
 }
 """The thresholds a check may have, as text."""
 
@@ -189,12 +186,17 @@ class Line:
     @property
     def lowering(self) -> Figure:
         """SQNR of the artifact against the quantisation simulation: what the conversion added."""
-        return self._figure(self._lowering.get("sqnr_db"), None, decibels)
+        value, margin = self._lowering.get("sqnr_db"), (self.check.get("gate") or {}).get("lowering_margin_db")
+        figure = self._figure(value, None, decibels)
+        if value is None or margin is None:
+            return figure
+        least = self._lowering["quantisation_sqnr_db"] - margin
+        return Figure(figure.text, f"≥ {decibels(least)}", missed=value < least)
 
     @property
     def within_one_quantum(self) -> Figure:
         """Share of the outputs within one quantum of the quantisation simulation."""
-        return self._figure(self._lowering.get("within_one_quantum"), "simulation_share", percent)
+        return self._figure(self._lowering.get("within_one_quantum"), None, percent)
 
     @property
     def seconds(self) -> Figure:
