@@ -94,7 +94,9 @@ def export(
         console = _console()
         console.print(terminal.table(manifest))
         console.print(
-            f"{terminal.verdict(manifest)}\n{request.folder / 'report.html'}", highlight=False, soft_wrap=True
+            f"{terminal.verdict(manifest)}\n{os.path.relpath(request.folder)}/report.html",
+            highlight=False,
+            soft_wrap=True,
         )
     raise typer.Exit(pipeline.exit_code(manifest, require))
 

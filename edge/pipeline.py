@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +50,7 @@ def export(request: Request, reporter: Reporter) -> Manifest:
         standing = reuse.standing(folder, keys)
         earlier = read(folder)
         if earlier and _nothing_to_do(request, earlier, standing):
-            reporter.note(f"nothing has changed since {folder} was made")
+            reporter.note(f"nothing has changed since {os.path.relpath(folder)} was made")
             return earlier
         try:
             with processes.session():
@@ -206,8 +207,6 @@ def _describe(outcome: Outcome) -> str:
 
 
 def _cores() -> int:
-    import os
-
     return len(os.sched_getaffinity(0))
 
 

@@ -74,8 +74,8 @@ class Request:
 
     @property
     def folder(self) -> Path:
-        """Where the artifacts go."""
-        return self.out / self.target.name / self.name
+        """Where the artifacts go, absolute: workers have another working directory."""
+        return self.out.absolute() / self.target.name / self.name
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:

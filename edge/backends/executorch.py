@@ -9,9 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from executorch.backends.xnnpack.partition.config import ALL_PARTITIONER_CONFIGS
-from executorch.backends.xnnpack.partition.config.generic_node_configs import SoftmaxConfig
-from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.devtools import BundledProgram
 from executorch.devtools.bundled_program.config import MethodTestCase, MethodTestSuite
 from executorch.devtools.bundled_program.serialize import serialize_from_bundled_program_to_flatbuffer
@@ -20,6 +17,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree
 
 from edge.backends.executorch_delegation import delegation_notes
+from edge.backends.executorch_partitioner import xnnpack_partitioner
 from edge.backends.executorch_quantize import quantise
 from edge.backends.executorch_tolerance import TOLERANCE_METHOD
 from edge.records import EmitJob, EmittedFile, Port, Tool
@@ -60,11 +58,6 @@ def _evaluate(network: torch.nn.Module, samples: Samples) -> Outputs:
         return [_pytree.tree_leaves(network(*sample)) for sample in samples]
 
 
-def xnnpack_partitioner() -> XnnpackPartitioner:
-    """XNNPACK's partitioner without softmax, which it would reduce over the channels after a convolution."""
-    return XnnpackPartitioner(configs=[config for config in ALL_PARTITIONER_CONFIGS if config is not SoftmaxConfig])
-
-
 def prepare(job: EmitJob) -> Prepared:
     """Read the check samples and evaluate the float32 program on them."""
     torch.set_num_threads(job.threads)
@@ -87,7 +80,7 @@ def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
         program, notes = quantise(program, _samples(job.calibration, job.inputs))
         expected = _evaluate(program.module(check_guards=False), prepared.check)
         simulation = _save_simulation(job, expected)
-        # XNNPACK rounds otherwise than the simulation; it may drift from it as far as quantisation itself moves an output.
+        # XNNPACK rounds otherwise than the simulation; it may drift as far as quantisation itself moves an output.
         tolerance = max(
             float((quantised - real).abs().max())
             for index in bundled

@@ -6,6 +6,7 @@ SQNR, because against a float64 reference it tells which precision really ran; c
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,7 +107,7 @@ def measure(oracle: dict[str, Array], eager: dict[str, Array], outputs: dict[str
     worst = tuple(min(column) for column in zip(*samples, strict=True))
     with np.errstate(invalid="ignore"):
         ratios = [
-            rms(oracle[name], outputs[name]) / max(rms(oracle[name], eager[name]), np.finfo(np.float64).tiny)
+            rms(oracle[name], outputs[name]) / max(rms(oracle[name], eager[name]), sys.float_info.min)
             for name in oracle
         ]
         largest = max(float(np.max(np.abs(np.asarray(outputs[n], np.float64) - oracle[n]))) for n in oracle)

@@ -71,6 +71,11 @@ def verify(file: EmittedFile, folder: Path, network: Network, check_inputs: Path
     run = processes.run(job)
     if run.outputs is None:
         return Check(HOST, run.runtime, "failed", run.reason, gate, None, None, None, run.peak_memory_mb)
+    shapes = {name: outputs.shape for name, outputs in run.outputs.items()}
+    expected = {name: outputs.shape for name, outputs in network.oracle.outputs.items()}
+    if shapes != expected:
+        reason = f"its outputs are {shapes}, the network's {expected}"
+        return Check(HOST, run.runtime, "failed", reason, gate, None, None, run.seconds, run.peak_memory_mb)
     tie = (gate.max_rel or 0.0) if gate.top1 is not None else 0.0
     measured = measure(network.oracle.outputs, network.oracle.eager, run.outputs, tie)
     lowering = None
