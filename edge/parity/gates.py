@@ -71,6 +71,7 @@ def judge(measured: Measured, lowering: Lowering | None, gate: Gate) -> str:
     if lowering and lowering.margin_db < -(gate.lowering_margin_db or math.inf):
         misses.append(
             f"{_down(lowering.sqnr_db)} dB from the quantisation simulation, which is itself "
-            f"{_down(lowering.quantisation_sqnr_db)} dB from the network: the conversion lost more than {gate.lowering_margin_db:g} dB over quantisation"
+            f"{_down(lowering.quantisation_sqnr_db)} dB from the network: the conversion lost more than "
+            f"{gate.lowering_margin_db:g} dB over quantisation"
         )
     return "; ".join(misses)
