@@ -93,11 +93,8 @@ def export(
     else:
         console = _console()
         console.print(terminal.table(manifest))
-        console.print(
-            f"{terminal.verdict(manifest)}\n{os.path.relpath(request.folder)}/report.html",
-            highlight=False,
-            soft_wrap=True,
-        )
+        page = f"{os.path.relpath(request.folder)}/report.html"
+        console.print(f"{terminal.verdict(manifest)}\n{page}", highlight=False, soft_wrap=True)
     raise typer.Exit(pipeline.exit_code(manifest, require))
 
 

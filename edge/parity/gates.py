@@ -68,10 +68,11 @@ def judge(measured: Measured, lowering: Lowering | None, gate: Gate) -> str:
         )
     if gate.top1 is not None and measured.top1 is not None and not measured.top1 >= gate.top1:
         misses.append(f"top-1 agrees on {measured.top1:.1%} of the samples, at least {gate.top1:.1%} expected")
-    if lowering and lowering.margin_db < -(gate.lowering_margin_db or math.inf):
+    margin = gate.lowering_margin_db
+    if lowering and margin is not None and not lowering.margin_db >= -margin:
         misses.append(
             f"{_down(lowering.sqnr_db)} dB from the quantisation simulation, which is itself "
             f"{_down(lowering.quantisation_sqnr_db)} dB from the network: the conversion lost more than "
-            f"{gate.lowering_margin_db:g} dB over quantisation"
+            f"{margin:g} dB over quantisation"
         )
     return "; ".join(misses)
