@@ -36,7 +36,8 @@ def largest_error_quanta(original: bytes, quantised: bytes) -> float:
 
     Args:
         original: content of the float32 file.
-        quantised: content of the int8 file, with symmetric weights; layers in the same order. What stayed float is passed over.
+        quantised: content of the int8 file, with symmetric weights and the layers in the same order; what stayed
+            float is passed over.
     """
     worst = 0.0
     pairs = zip(
