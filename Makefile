@@ -15,7 +15,8 @@ OPTIONS = $(if $(TARGET),--target '$(TARGET)') $(if $(CHECKPOINT),--checkpoint '
 help: ## list the targets
 	@echo "make export TARGET=cortex-a72 MODEL=fasternet_t1"
 	@echo "  variables: TARGET MODEL CHECKPOINT CALIBRATION FORMATS PRECISIONS OUT JOBS TFLITE_CONVERTER"
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -nE 's/^([a-z -]+):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | \
+	  awk -F '\t' '{n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "  make %-10s %s\n", names[i], $$2}'
 
 setup: ## make the pipeline's own environment (every other target does it too)
 	@$(PYTHON) -m edge.toolchains.environments base

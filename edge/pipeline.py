@@ -103,9 +103,6 @@ def _make(
     from edge.stages import define
 
     folder = request.folder
-    staged, scratch = writing.staging(folder), writing.scratch(folder)
-    staged.mkdir(parents=True)
-
     reporter.note(f"define {request.name}")
     network = define.define(request)
     reporter.note(f"  weights: {network.weights.source}")
@@ -118,6 +115,9 @@ def _make(
         model=request.name,
         on_outcome=lambda outcome: reporter.note(f"  {_describe(outcome)}"),
     )
+
+    staged, scratch = writing.staging(folder), writing.scratch(folder)
+    staged.mkdir(parents=True)
     inputs = define.save(network, lowered.program, scratch)
 
     wanted = tuple(unit for unit in request.units if unit not in standing)

@@ -112,8 +112,8 @@ def test_what_cannot_be_had_is_one_message_and_leaves_nothing(
 
 @pytest.mark.slow
 def test_a_program_runs_on_its_own_libraries() -> None:
-    name = "linker-aarch64"
-    folder = debian.ensure(name, ("binutils-aarch64-linux-gnu",))
+    name = "binutils-aarch64-linux-gnu"
+    folder = debian.ensure(name, (name,))
     linker = debian.program(name, "aarch64-linux-gnu-ld")
     assert "aarch64linux" in linker.run("-V").stdout
     listed = linker.run("--version", env={"LD_DEBUG": "libs"}).stderr

@@ -194,11 +194,6 @@ class Line:
         return Figure(figure.text, f"≥ {decibels(least)}", missed=value < least)
 
     @property
-    def within_one_quantum(self) -> Figure:
-        """Share of the outputs within one quantum of the quantisation simulation."""
-        return self._figure(self._lowering.get("within_one_quantum"), None, percent)
-
-    @property
     def seconds(self) -> Figure:
         """Of one inference on the machine that checked."""
         seconds = self.check.get("seconds")
