@@ -16,7 +16,7 @@ from edge.toolchains import environments
 from edge.toolchains.places import REPOSITORY
 
 SOURCES = ("edge", "models", "targets", "calibration")
-SUFFIXES = {".py", ".html", ".css", ".cc", ".c"}
+SUFFIXES = {".py", ".toml", ".html", ".css", ".cc", ".c"}
 
 
 def file_digest(path: Path) -> str:

@@ -19,7 +19,7 @@ from edge.calibration.photographs import CHECK, RANDOM_CHECKS
 from edge.fingerprint import file_digest
 from edge.records import EmittedFile, to_json
 from edge.request import Request, Unit
-from edge.toolchains import environments
+from edge.toolchains import debian, environments
 
 if TYPE_CHECKING:
     from edge.lowering import Outcome
@@ -144,6 +144,7 @@ def environment(units: tuple[Unit, ...], sources: str) -> Manifest:
         "cpu": _processor(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "locks": {name: environments.lock_digest(name) for name in names},
+        "tools": debian.unpacked(),
     }
 
 

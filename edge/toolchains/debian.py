@@ -63,6 +63,12 @@ def versions(name: str) -> dict[str, str]:
     return _stamp(name).get("unpacked", {})
 
 
+def unpacked() -> dict[str, str]:
+    """Version of every package that was asked for by name, over all tools that are here."""
+    stamps = [_stamp(place.name) for place in sorted(TOOLS.glob("[!.]*"))]
+    return {package: stamp["unpacked"][package] for stamp in stamps if stamp for package in stamp["asked"]}
+
+
 def is_ready(name: str, packages: tuple[str, ...]) -> bool:
     """Whether the folder is whole and was made for these packages."""
     return _stamp(name).get("asked") == sorted(packages)
