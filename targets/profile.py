@@ -103,6 +103,9 @@ class Gate(_Record):
         lowering_margin_db: where there is a quantisation simulation, the artifact's SQNR against it may be this much
             below the simulation's own against the network. Kernels that round differently from the simulation make an
             error of quantisation's size; a larger one is the conversion's.
+        operators_within_one_quantum: where the backend compares each operator with its reference on the same inputs,
+            this share of the worst operator's outputs is within one quantum.
+        largest_weight_error_quanta: where the backend compares int8 weights with the float ones, none is further off.
     """
 
     sqnr_db: float
@@ -110,6 +113,8 @@ class Gate(_Record):
     rms_vs_eager: float | None = None
     top1: float | None = None
     lowering_margin_db: float | None = None
+    operators_within_one_quantum: float | None = None
+    largest_weight_error_quanta: float | None = None
 
 
 class Target(_Record):

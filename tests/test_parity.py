@@ -53,32 +53,32 @@ def test_top1_forgives_a_tie_and_nothing_else():
 
 @pytest.mark.parametrize(("precision", "good", "bad"), [("fp32", 124, 99), ("fp16", 60, 45), ("int8", 25, 18)])
 def test_each_gate_holds_where_it_should_and_fails_where_it_should(precision: str, good: float, bad: float):
-    assert judge(measured(with_noise(good), tie=0.1), None, GATES[precision]) == ""
-    assert "SQNR" in judge(measured(with_noise(bad), tie=0.1), None, GATES[precision])
+    assert judge(measured(with_noise(good), tie=0.1), None, {}, GATES[precision]) == ""
+    assert "SQNR" in judge(measured(with_noise(bad), tie=0.1), None, {}, GATES[precision])
 
 
 def test_fp32_may_not_be_much_worse_than_pytorch_itself():
     """105 dB passes the fixed threshold, but is eleven times eager PyTorch's own error: something was lost."""
-    assert "times eager PyTorch's own" in judge(measured(with_noise(105)), None, GATES["fp32"])
+    assert "times eager PyTorch's own" in judge(measured(with_noise(105)), None, {}, GATES["fp32"])
 
 
 def test_two_swapped_channels_fail():
     swapped = ORACLE.copy()
     swapped[:, [0, 1]] = swapped[:, [1, 0]]
     for precision in ("fp32", "fp16", "int8"):
-        assert "largest error" in judge(measured(swapped), None, GATES[precision])
+        assert "largest error" in judge(measured(swapped), None, {}, GATES[precision])
 
 
 def test_one_nan_fails():
     broken = ORACLE.copy()
     broken[0, 0] = np.nan
-    assert "not finite" in judge(measured(broken), None, GATES["int8"])
+    assert "not finite" in judge(measured(broken), None, {}, GATES["int8"])
 
 
 def test_one_element_off_by_more_than_the_gate_fails_though_sqnr_holds():
     outputs = with_noise(126)
     outputs[2, 7] += 3e-5 * np.abs(ORACLE[2]).max()
-    reason = judge(measured(outputs), None, GATES["fp32"])
+    reason = judge(measured(outputs), None, {}, GATES["fp32"])
     assert "largest error" in reason
 
 
@@ -108,6 +108,21 @@ def test_a_conversion_may_not_lose_much_more_than_quantisation_itself():
         noise *= np.linalg.norm(ORACLE, axis=1, keepdims=True) / np.linalg.norm(noise, axis=1, keepdims=True)
         outputs = simulation + noise * 10 ** (-loss / 20)
         named = ({"logits": a} for a in (simulation, ORACLE, outputs))
-        reason = judge(measured(outputs), compare_with_simulation("a simulation", *named), GATES["int8"])
+        reason = judge(measured(outputs), compare_with_simulation("a simulation", *named), {}, GATES["int8"])
         assert (reason == "") is passes
         assert passes or "the conversion lost" in reason
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"operators_within_one_quantum": 0.98, "worst_operator": "3 CONV_2D"},
+        {"largest_weight_error_quanta": 1.0},
+    ],
+)
+def test_what_only_the_backend_can_see_has_gates_too(notes: dict):
+    """One flipped bit of an int8 weight drowns in quantisation at the outputs; against the float weight it does not."""
+    fine = {"operators_within_one_quantum": 1.0, "largest_weight_error_quanta": 0.5}
+    outputs = with_noise(25)
+    assert judge(measured(outputs), None, fine, GATES["int8"]) == ""
+    assert judge(measured(outputs), None, fine | notes, GATES["int8"]) != ""

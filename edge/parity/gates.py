@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from edge.parity.metrics import Array, Measured, sqnr_db, within_one_quantum
 from edge.targets import Gate
@@ -53,8 +55,15 @@ def _down(value: float) -> str:
     return f"{math.floor(value * 10) / 10:.1f}" if math.isfinite(value) else str(value)
 
 
-def judge(measured: Measured, lowering: Lowering | None, gate: Gate) -> str:
-    """Which thresholds were missed, in one sentence; empty when all hold."""
+def judge(measured: Measured, lowering: Lowering | None, notes: Mapping[str, Any], gate: Gate) -> str:
+    """Which thresholds were missed, in one sentence; empty when all hold.
+
+    Args:
+        measured: the artifact against the oracle.
+        lowering: the artifact against its quantisation simulation, where there is one.
+        notes: what the backend measured on the saved file; two of its figures have gates.
+        gate: the target's, for the artifact's precision.
+    """
     misses = []
     if not measured.finite:
         misses.append("an output is not finite")
@@ -75,4 +84,13 @@ def judge(measured: Measured, lowering: Lowering | None, gate: Gate) -> str:
             f"{_down(lowering.quantisation_sqnr_db)} dB from the network: the conversion lost more than "
             f"{margin:g} dB over quantisation"
         )
+    share, least = notes.get("operators_within_one_quantum"), gate.operators_within_one_quantum
+    if share is not None and least is not None and not share >= least:
+        misses.append(
+            f"{share:.2%} of the outputs of {notes.get('worst_operator', 'an operator')} are within one quantum of its "
+            f"reference, at least {least:.1%} expected"
+        )
+    error, most = notes.get("largest_weight_error_quanta"), gate.largest_weight_error_quanta
+    if error is not None and most is not None and not error <= most:
+        misses.append(f"an int8 weight is {error:.2g} quanta from the float one, at most {most:g} expected")
     return "; ".join(misses)

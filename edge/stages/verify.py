@@ -82,6 +82,6 @@ def verify(file: EmittedFile, folder: Path, network: Network, check_inputs: Path
     if file.simulation:
         with np.load(folder / file.simulation) as simulation:
             lowering = compare_with_simulation(file.simulated_by, dict(simulation), network.oracle.outputs, run.outputs)
-    misses = judge(measured, lowering, gate)
+    misses = judge(measured, lowering, file.notes, gate)
     status = "failed" if misses else "passed"
     return Check(HOST, run.runtime, status, misses, gate, measured, lowering, run.seconds, run.peak_memory_mb)
