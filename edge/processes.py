@@ -133,15 +133,25 @@ def end_all() -> None:
                 os.killpg(group, signal.SIGKILL)
 
 
+def _peak_memory_mb(pid: int) -> int:
+    """Largest resident size so far; 0 once the process is gone, or where there is no /proc."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
+
+
 def _watch(process: subprocess.Popen[bytes], limit_s: float, on_poll: Callable[[], None]) -> tuple[int, int, bool]:
     """Wait for the end; exit status, peak memory in MB, and whether the limit was passed."""
     deadline = time.monotonic() + limit_s
     timed_out = False
+    peak = 0
     while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode, usage.ru_maxrss // 1024, timed_out
+        # The kernel's own maximum at the end would count this process's memory too, from before the child's exec.
+        peak = max(peak, _peak_memory_mb(process.pid))
+        if process.poll() is not None:
+            return process.returncode, peak, timed_out
         if not timed_out and time.monotonic() > deadline:
             timed_out = True
             with contextlib.suppress(ProcessLookupError):
