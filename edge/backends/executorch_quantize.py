@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer, get_symmetric_quantization_config
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
-from torchao.quantization.pt2e import MinMaxObserver
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
-
-SMALLEST_SCALE = 2**-12
-"""Of any tensor, as XNNPACK's quantizer has it."""
-
-
-def _quantizer() -> XNNPACKQuantizer:
-    """XNNPACK's own, with true minima and maxima: its default, a histogram, clips what only few samples reach."""
-    config = get_symmetric_quantization_config(is_per_channel=True)
-    activation = replace(
-        config.input_activation, observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=SMALLEST_SCALE)
-    )
-    return XNNPACKQuantizer().set_global(replace(config, input_activation=activation, output_activation=activation))
 
 
 def quantise(
@@ -40,7 +26,8 @@ def quantise(
         The program with quantise and dequantise in its graph, float inputs and outputs: PyTorch evaluates it as the
         simulation, XNNPACK's partitioner makes int8 operators of it. And notes on what stayed float.
     """
-    observed = prepare_pt2e(program.module(check_guards=False), _quantizer())
+    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    observed = prepare_pt2e(program.module(check_guards=False), quantizer)
     notes = _precision_notes(observed)
     with torch.no_grad():
         for sample in calibration:
