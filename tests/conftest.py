@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from edge import targets
 from edge.models.fasternet import Config, FasterNet
 from edge.records import EmitJob
 
@@ -36,7 +37,7 @@ class TinyNetwork:
             precisions=precisions,
             calibration=self.calibration,
             check_inputs=self.check_inputs,
-            target=target or {},
+            target=target or targets.load("cortex-a72").model_dump(mode="json"),
             folder=folder,
         )
 

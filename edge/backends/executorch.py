@@ -27,9 +27,6 @@ SIMULATED_BY = "the converted PT2E program in PyTorch, quantise and dequantise i
 BUNDLED_SAMPLES = (0, -1)
 """Check samples inside a .bpte: a photograph and an image of random pixels. More would only make it larger."""
 
-FLOAT_TOLERANCE = 1e-5
-"""Of the largest output, for fp32: the fp32 gate's max|e| / max|y|."""
-
 Samples = list[tuple[torch.Tensor, ...]]
 Outputs = list[list[torch.Tensor]]
 
@@ -40,11 +37,13 @@ class Prepared:
 
     Attributes:
         check: the check samples, each a tuple of the inputs (1, C, H, W).
-        outputs: the float32 program's outputs for each of them, by PyTorch.
+        cases: the bundled ones, each with the float32 program's outputs, by PyTorch.
+        largest: magnitude among those outputs.
     """
 
     check: Samples
-    outputs: Outputs
+    cases: list[MethodTestCase]
+    largest: float
 
 
 def _samples(path: Path, names: tuple[str, ...]) -> Samples:
@@ -59,43 +58,34 @@ def _evaluate(network: torch.nn.Module, samples: Samples) -> Outputs:
 
 
 def prepare(job: EmitJob) -> Prepared:
-    """Read the check samples and evaluate the float32 program on them."""
+    """Read the check samples and make test cases of two of them."""
     torch.set_num_threads(job.threads)
     check = _samples(job.check_inputs, job.inputs)
-    network = torch.export.load(job.program).module(check_guards=False)
-    return Prepared(check, _evaluate(network, check))
+    bundled = [check[index] for index in BUNDLED_SAMPLES]
+    expected = _evaluate(torch.export.load(job.program).module(check_guards=False), bundled)
+    cases = [MethodTestCase(inputs, outputs) for inputs, outputs in zip(bundled, expected, strict=True)]
+    return Prepared(check, cases, max(float(output.abs().max()) for outputs in expected for output in outputs))
 
 
 def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
     """Write ``<model>.<precision>.pte`` and ``.bpte``; for int8 also the simulation's outputs (.npz).
 
-    The test cases in the .bpte expect what PyTorch makes of the program that the file represents: the float32
-    program, or for int8 its quantisation simulation.
+    The test cases in the .bpte expect the float32 program's outputs, as close as the target's gate asks.
     """
     program = torch.export.load(job.program)
-    expected, simulation = prepared.outputs, None
+    simulation = None
     notes: dict[str, Any] = {}
-    bundled = [index % len(prepared.check) for index in BUNDLED_SAMPLES]
+    tolerance = job.target["gates"][precision]["max_rel"] * prepared.largest
     if precision == "int8":
         program, notes = quantise(program, _samples(job.calibration, job.inputs))
-        expected = _evaluate(program.module(check_guards=False), prepared.check)
-        simulation = _save_simulation(job, expected)
-        # XNNPACK rounds otherwise than the simulation; it may drift as far as quantisation itself moves an output.
-        tolerance = max(
-            float((quantised - real).abs().max())
-            for index in bundled
-            for quantised, real in zip(expected[index], prepared.outputs[index], strict=True)
-        )
-    else:
-        tolerance = FLOAT_TOLERANCE * max(float(output.abs().max()) for index in bundled for output in expected[index])
+        simulation = _save_simulation(job, _evaluate(program.module(check_guards=False), prepared.check))
     executable, delegation = _lower(program, tolerance)
     name = f"{job.model}.{precision}"
     (job.folder / f"{name}.pte").write_bytes(executable.buffer)
-    cases = [MethodTestCase(prepared.check[index], expected[index]) for index in bundled]
-    (job.folder / f"{name}.bpte").write_bytes(_bundle(executable, cases))
+    (job.folder / f"{name}.bpte").write_bytes(_bundle(executable, prepared.cases))
     ports: dict[str, Any] = {
         "inputs": _ports(job.inputs, prepared.check[0], "input"),
-        "outputs": _ports(job.outputs, expected[0], "output"),
+        "outputs": _ports(job.outputs, prepared.cases[0].expected_outputs, "output"),
         "tool": Tool("executorch", version("executorch")),
         "simulation": simulation,
         "simulated_by": SIMULATED_BY if simulation else "",
@@ -105,7 +95,7 @@ def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
         EmittedFile(
             f"{name}.bpte",
             "executorch_bundled",
-            notes={"test_cases": len(cases), "test_case_tolerance": tolerance},
+            notes={"test_cases": len(prepared.cases), "test_case_tolerance": tolerance},
             **ports,
         ),
     ]
