@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -203,6 +204,7 @@ def _interrupt(*_: Any) -> NoReturn:
 
 def main() -> None:
     """Run the command; an error of ours is one message and its exit code."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")  # torch.export's, about itself
     for asked in (signal.SIGINT, signal.SIGTERM):
         signal.signal(asked, _interrupt)
     try:

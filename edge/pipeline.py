@@ -201,7 +201,9 @@ def _verdict(check: Any) -> str:
 
 
 def _describe(outcome: Outcome) -> str:
-    proof = "" if outcome.proof_db is None else f", proven in float64 to {min(outcome.proof_db, 999):.1f} dB"
+    from edge.report.summary import decibels
+
+    proof = "" if outcome.proof_db is None else f", proven in float64: {decibels(outcome.proof_db)}"
     refused = f", {len(outcome.refused)} refused: {outcome.refused[0].reason}" if outcome.refused else ""
     return f"{outcome.name}: {outcome.matches} matches{proof}{refused}"
 
