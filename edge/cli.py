@@ -95,7 +95,7 @@ def export(
         console = _console()
         console.print(terminal.table(manifest))
         page = f"{os.path.relpath(request.folder)}/report.html"
-        console.print(f"{terminal.verdict(manifest)}\n{page}", highlight=False, soft_wrap=True)
+        console.print(f"{terminal.verdict(manifest)}\n{page}", highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(pipeline.exit_code(manifest, require))
 
 
@@ -210,7 +210,9 @@ def main() -> None:
     try:
         app()
     except EdgeError as error:
-        _console(stderr=True).print(f"[bold red]error[/]  {error}", highlight=False, soft_wrap=True)
+        from rich.text import Text
+
+        _console(stderr=True).print(Text.assemble(("error", "bold red"), f"  {error}"), highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except Interrupted:
         print("interrupted; what was there before is untouched", file=sys.stderr)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge import fingerprint, processes, reuse
-from edge.errors import ExitCode, InputError
+from edge.errors import ExitCode, ExportError, InputError
 from edge.manifest import Manifest, artifact_entry, assemble, missing_entry, read
 from edge.progress import Reporter
 from edge.request import Request, Unit, possible_units
@@ -43,7 +43,8 @@ def export(request: Request, reporter: Reporter) -> Manifest:
     """
     begin = time.monotonic()
     folder = request.folder
-    with exclusive(LOCKS / fingerprint.text_digest([str(folder.resolve())])):
+    lock = LOCKS / fingerprint.text_digest([str(folder.resolve())])
+    with exclusive(lock, lambda: reporter.note(f"waiting for another run that writes {os.path.relpath(folder)}")):
         writing.sweep(folder)
         sources = fingerprint.source_digest()
         keys = _keys(request, sources)
@@ -55,6 +56,14 @@ def export(request: Request, reporter: Reporter) -> Manifest:
         try:
             with processes.session():
                 return _make(request, reporter, keys, standing, sources, begin)
+        except OSError as error:
+            raise ExportError(
+                f"could not write {error.filename or folder}: {error.strerror or error}",
+                stage="write",
+                model=request.name,
+                target=request.target.name,
+                next_step="check that the folder may be written and the disk has room; what was there is untouched",
+            ) from error
         finally:
             writing.sweep(folder)
 

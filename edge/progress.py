@@ -8,8 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-
-from edge.errors import EdgeError
+from rich.text import Text
 
 
 class Reporter:
@@ -19,7 +18,11 @@ class Reporter:
         self._console = console
         self._begin = time.monotonic()
         self._live = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
         )
 
     @contextmanager
@@ -30,7 +33,8 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(f"[dim]{time.monotonic() - self._begin:6.1f} s[/]  {text}", highlight=False, soft_wrap=True)
+        elapsed = Text(f"{time.monotonic() - self._begin:6.1f} s  ", style="dim")
+        self._console.print(elapsed + Text(text), highlight=False, soft_wrap=True)
 
     @contextmanager
     def lane(self, name: str) -> Iterator[Callable[[str], None]]:
@@ -46,7 +50,3 @@ class Reporter:
             yield step
         finally:
             self._live.remove_task(task)
-
-    def error(self, error: EdgeError) -> None:
-        """The one message that ends a command."""
-        self._console.print(f"[bold red]error[/]  {error}", highlight=False, soft_wrap=True)

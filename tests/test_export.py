@@ -19,7 +19,7 @@ from rich.console import Console
 
 from conftest import SIZE, TinyNetwork
 from edge import fingerprint, pipeline, targets
-from edge.errors import EdgeError, ExitCode, InputError, UsageError
+from edge.errors import EdgeError, ExitCode, ExportError, InputError, UsageError
 from edge.formats import FORMATS, Converter, Format
 from edge.manifest import Manifest
 from edge.progress import Reporter
@@ -199,6 +199,28 @@ def test_bad_input_leaves_the_old_artifacts_alone(program: Path, dist: Path):
         run(request_for(garbage, dist))
     assert {p: p.stat().st_mtime_ns for p in (dist / "cortex-a72" / "tiny").rglob("*")}.items() <= before.items()
     assert leftovers(dist) == []
+
+
+def test_an_output_folder_that_cannot_be_written_is_one_message(program: Path, tmp_path: Path):
+    blocked = tmp_path / "a file"
+    blocked.touch()
+    with pytest.raises(ExportError, match="could not write") as caught:
+        run(request_for(program, blocked))
+    assert "disk has room" in caught.value.next_step
+
+
+def test_two_runs_at_once_both_finish_right(program: Path, tmp_path: Path):
+    command = [sys.executable, "-m", "edge", "export", str(program), "--target", "cortex-a72", "--formats", "coreml"]
+    options = ["--precisions", "fp32", "--out", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    runs = [
+        subprocess.Popen([*command, *options], env=environment, text=True, stderr=subprocess.PIPE) for _ in range(2)
+    ]
+    said = [process.communicate(timeout=300)[1] for process in runs]
+    assert [process.returncode for process in runs] == [0, 0]
+    assert sum("waiting for another run" in text for text in said) == 1
+    assert sum("nothing has changed" in text for text in said) == 1
+    assert leftovers(tmp_path) == []
 
 
 HANGING = """
