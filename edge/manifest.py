@@ -22,7 +22,7 @@ from edge.request import Request, Unit
 from edge.toolchains import debian, environments
 
 if TYPE_CHECKING:
-    from edge.lowering import Outcome
+    from edge.lowering import Lowered
     from edge.processes import Emission
     from edge.stages.define import Network
     from edge.stages.verify import Check
@@ -151,7 +151,7 @@ def environment(units: tuple[Unit, ...], sources: str) -> Manifest:
 def assemble(
     request: Request,
     network: Network,
-    rewrites: tuple[Outcome, ...],
+    lowered: Lowered,
     artifacts: list[Manifest],
     *,
     sources: str,
@@ -165,7 +165,7 @@ def assemble(
             "model": request.name,
             "target": request.target.model_dump(mode="json", exclude_none=True),
             "command": request.command,
-            "network": to_json(network.facts),
+            "network": {**to_json(network.facts), "params_folded": lowered.parameters},
             "weights": to_json(network.weights),
             "calibration": {
                 "name": calibration.name,
@@ -175,7 +175,7 @@ def assemble(
                 "left_out": calibration.left_out,
                 "digest": calibration.digest,
             },
-            "rewrites": [to_json(outcome) for outcome in rewrites],
+            "rewrites": [to_json(outcome) for outcome in lowered.outcomes],
             "eager": {"sqnr_db": network.oracle.eager_sqnr_db, "seconds": network.oracle.eager_seconds},
             "samples": len(network.check),
             "artifacts": artifacts,

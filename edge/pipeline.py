@@ -152,7 +152,7 @@ def _make(
     ordered = [*request.units, *(unit for unit in kept if unit not in request.units)]
     artifacts = [entry for unit in ordered for entry in everything[unit]]
     seconds = time.monotonic() - begin
-    manifest = assemble(request, network, lowered.outcomes, artifacts, sources=sources, seconds=seconds)
+    manifest = assemble(request, network, lowered, artifacts, sources=sources, seconds=seconds)
     writing.write(manifest, folder)
     return manifest
 

@@ -12,6 +12,7 @@ from conftest import settle_batch_norm
 from edge.errors import ExportError
 from edge.lowering import Lowered, lower
 from edge.lowering import fold_batch_norm_backward as backward
+from edge.models.counts import parameters_folded
 from edge.models.fasternet import Config, FasterNet, FasterNetPyramid
 
 SAMPLES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -37,9 +38,11 @@ def operators(result: Lowered) -> list[str]:
 
 
 def test_fasternet_loses_its_norms_and_its_splits():
-    result = lowered(FasterNet(Config(16, (1, 1, 2, 1), "gelu", classes=10)))
+    config = Config(16, (1, 1, 2, 1), "gelu", classes=10)
+    result = lowered(FasterNet(config))
     assert outcome(result, "fold_batch_norm_backward").matches == 9  # 4 downsamples and 5 blocks
     assert outcome(result, "partial_convolution").matches == 5
+    assert result.parameters == parameters_folded(FasterNet(config), SAMPLES[:1].shape)
     found = operators(result)
     assert not any("norm" in op or "split" in op for op in found)
     assert found.count("cat.default") == 5

@@ -53,6 +53,11 @@ class Lowered:
     program: ExportedProgram
     outcomes: tuple[Outcome, ...]
 
+    @property
+    def parameters(self) -> int:
+        """Values that are left after the folds."""
+        return sum(values.numel() for values in self.program.parameters())
+
 
 def _drop_unused_constants(module: GraphModule) -> None:
     used = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}

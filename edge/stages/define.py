@@ -26,7 +26,6 @@ class Facts:
     """What the network is, in numbers."""
 
     params: int
-    params_folded: int
     macs: int
     input_shape: tuple[int, ...]
     outputs: tuple[str, ...]
@@ -85,7 +84,6 @@ def _registered(request: Request) -> Network:
     shape = entry.input_shape
     facts = Facts(
         counts.parameters(network),
-        counts.parameters_folded(network, shape),
         counts.macs(network, shape),
         shape,
         entry.outputs,
@@ -141,7 +139,7 @@ def _own_program(request: Request) -> Network:
     outputs = ("logits",) if classifies else tuple(f"output_{index}" for index in range(results))
     check = check_samples(preprocessing)
     params = sum(tensor.numel() for tensor in program.parameters())
-    facts = Facts(params, params, counts.macs(module, shape), shape, outputs, str(path.name))
+    facts = Facts(params, counts.macs(module, shape), shape, outputs, str(path.name))
     weights = Weights(f"inside {path.name}", checkpoints.digest(dict(program.state_dict)), True)
     calibration = calibration_set(preprocessing, request.calibration)
     return Network(program, (str(name),), facts, weights, calibration, check, consult(module, check, outputs))
