@@ -163,7 +163,8 @@ def assemble(
         {
             "schema": SCHEMA,
             "model": request.name,
-            "target": request.target.model_dump(mode="json", exclude_none=True),
+            "target": request.target.name,
+            "profile": request.target.model_dump(mode="json", exclude_none=True),
             "command": request.command,
             "network": {**to_json(network.facts), "params_folded": lowered.parameters},
             "weights": to_json(network.weights),

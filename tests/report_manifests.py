@@ -135,7 +135,8 @@ def manifest(model: str = "fasternet_t1", artifacts: list[Manifest] | None = Non
     made = {
         "schema": 1,
         "model": model,
-        "target": {
+        "target": "cortex-a72",
+        "profile": {
             "name": "cortex-a72",
             "title": "Raspberry Pi 4",
             "device": "Broadcom BCM2711, four Cortex-A72",

@@ -220,7 +220,7 @@ def lacks_optional_fields() -> Manifest:
         for field in ("samples", "lowering", "gate", "rms_vs_eager", "top1", "seconds"):
             del entry["checks"][0][field]
     del manifest["eager"], manifest["seconds"], manifest["key"], manifest["calibration"]["left_out"]
-    del manifest["target"]["device"]
+    del manifest["profile"]["device"]
     return manifest
 
 

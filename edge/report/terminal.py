@@ -33,7 +33,7 @@ def _reasons(manifest: Manifest) -> Text:
 def table(manifest: Manifest) -> Table:
     """The artifacts with size, figures and status; below them, the reason of every one that failed or was skipped."""
     result = Table(
-        title=Text(f"{manifest['model']} → {manifest['target']['title']}", style="bold"),
+        title=Text(f"{manifest['model']} → {manifest['profile']['title']}", style="bold"),
         title_justify="left",
         caption=_reasons(manifest),
         caption_justify="left",
