@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from edge.toolchains import environments
+from edge.toolchains.environments import lock_digest
 from edge.toolchains.places import REPOSITORY
 
 SOURCES = ("edge", "models", "targets", "calibration")
@@ -54,6 +54,5 @@ def artifact_key(common: dict[str, Any], *, format: str, converter: str, precisi
         precision: its name.
         environment: where the converter runs; its lock file counts.
     """
-    lock = environments.lock_digest(environment)
-    own = {"format": format, "converter": converter, "precision": precision, "lock": lock}
+    own = {"format": format, "converter": converter, "precision": precision, "lock": lock_digest(environment)}
     return text_digest([json.dumps({**common, **own}, sort_keys=True)])

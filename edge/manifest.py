@@ -166,7 +166,11 @@ def assemble(
             "target": request.target.name,
             "profile": request.target.model_dump(mode="json", exclude_none=True),
             "command": request.command,
-            "network": {**to_json(network.facts), "params_folded": lowered.parameters},
+            "network": {
+                **to_json(network.facts),
+                "params_folded": lowered.parameters,
+                "largest_activation": lowered.largest_activation,
+            },
             "weights": to_json(network.weights),
             "calibration": {
                 "name": calibration.name,

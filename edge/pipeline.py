@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,13 @@ from edge.toolchains.places import LOCKS
 LOGS = "logs"
 
 if TYPE_CHECKING:
-    from edge.lowering import Outcome
+    from collections.abc import Callable
+
+    from edge.lowering import Lowered, Outcome
+    from edge.processes import Emission
+    from edge.records import EmittedFile
     from edge.stages.define import Network
+    from edge.stages.verify import Check
 
 
 def export(request: Request, reporter: Reporter) -> Manifest:
@@ -132,11 +138,9 @@ def _make(
     wanted = tuple(unit for unit in request.units if unit not in standing)
     lanes = [tuple(lane) for _, lane in groupby(wanted, key=lambda unit: unit.format)]
     threads = max(1, _cores() // max(1, min(request.jobs, len(lanes))))
+    run = _Run(request, network, lowered, inputs, keys, scratch, staged, threads, reporter)
     with reporter.running(), ThreadPoolExecutor(max_workers=request.jobs) as pool:
-        futures = [
-            pool.submit(_lane, request, network, lane, inputs, keys, scratch, staged, threads, reporter)
-            for lane in lanes
-        ]
+        futures = [pool.submit(_lane, run, lane) for lane in lanes]
         try:
             made = {unit: entries for future in futures for unit, entries in future.result().items()}
         except BaseException:
@@ -157,54 +161,74 @@ def _make(
     return manifest
 
 
-def _lane(
-    request: Request,
-    network: Network,
-    units: tuple[Unit, ...],
-    inputs: tuple[Path, Path, Path],
-    keys: dict[Unit, str],
-    scratch: Path,
-    staged: Path,
-    threads: int,
-    reporter: Reporter,
-) -> dict[Unit, list[Manifest]]:
+@dataclass(frozen=True)
+class _Run:
+    """What the lanes of one export share.
+
+    Attributes:
+        inputs: the lowered program, the calibration samples and the check samples, as files.
+        scratch: where workers leave their files, a folder for each lane.
+        staged: where finished artifacts go.
+        threads: for each worker.
+    """
+
+    request: Request
+    network: Network
+    lowered: Lowered
+    inputs: tuple[Path, Path, Path]
+    keys: dict[Unit, str]
+    scratch: Path
+    staged: Path
+    threads: int
+    reporter: Reporter
+
+
+def _lane(run: _Run, units: tuple[Unit, ...]) -> dict[Unit, list[Manifest]]:
     """Emit and verify one format; its artifacts end in the staged folder."""
     from edge.stages.emit import emit
-    from edge.stages.verify import results_file, verify
 
     format = units[0].format
-    work = scratch / format.name
+    work = run.scratch / format.name
     results: dict[Unit, list[Manifest]] = {}
-    with reporter.lane(format.title) as step:
-        emissions = emit(request, network, units, inputs, work, threads, step)
+    with run.reporter.lane(format.title) as step:
+        emissions = emit(run.request, run.network, units, run.inputs, work, run.threads, step)
         for unit, emission in emissions.items():
-            if emission.status != "emitted":
-                reporter.note(f"{format.title} {unit.precision}: {emission.status}: {emission.reason}")
-                results[unit] = [missing_entry(unit, keys[unit], emission)]
-                if emission.status == "failed":
-                    _keep_log(processes.log_of(work), staged, format.name, reporter)
+            if emission.status == "emitted":
+                results[unit] = [_checked(run, unit, emission, file, work, step) for file in emission.files]
                 continue
-            results[unit] = []
-            for file in emission.files:
-                step(f"checking {file.file}")
-                check = verify(file, work, network, inputs[2], request.target.gates[unit.precision], threads)
-                reporter.note(f"{file.file}: {_verdict(check)}")
-                if check.status == "failed" and check.measured is None:
-                    _keep_log(processes.log_of(results_file(work, file)), staged, file.file, reporter)
-                results[unit].append(artifact_entry(unit, keys[unit], emission, file, work, check))
-                (work / file.file).rename(staged / file.file)
+            run.reporter.note(f"{format.title} {unit.precision}: {emission.status}: {emission.reason}")
+            results[unit] = [missing_entry(unit, run.keys[unit], emission)]
+            if emission.status == "failed":
+                _keep_log(run, processes.log_of(work), format.name)
     return results
 
 
-def _keep_log(log: Path, staged: Path, name: str, reporter: Reporter) -> None:
+def _checked(
+    run: _Run, unit: Unit, emission: Emission, file: EmittedFile, work: Path, step: Callable[[str], None]
+) -> Manifest:
+    """Verify one artifact and move it to the staged folder."""
+    from edge.stages.verify import results_file, verify
+
+    step(f"checking {file.file}")
+    gate = run.request.target.gates[unit.precision]
+    check = verify(file, work, run.network, run.lowered.largest_activation, run.inputs[2], gate, run.threads)
+    run.reporter.note(f"{file.file}: {_verdict(check)}")
+    if check.status == "failed" and check.measured is None:
+        _keep_log(run, processes.log_of(results_file(work, file)), file.file)
+    entry = artifact_entry(unit, run.keys[unit], emission, file, work, check)
+    (work / file.file).rename(run.staged / file.file)
+    return entry
+
+
+def _keep_log(run: _Run, log: Path, name: str) -> None:
     """What a failed worker printed goes into the folder with the artifacts."""
-    kept = staged / LOGS / f"{name}.txt"
+    kept = run.staged / LOGS / f"{name}.txt"
     kept.parent.mkdir(exist_ok=True)
     shutil.copy(log, kept)
-    reporter.note(f"  what it printed: {LOGS}/{kept.name}")
+    run.reporter.note(f"  what it printed: {LOGS}/{kept.name}")
 
 
-def _verdict(check: Any) -> str:
+def _verdict(check: Check) -> str:
     figure = f" at {check.measured.sqnr_db:.1f} dB" if check.measured else ""
     return f"{check.status}{figure}{f': {check.reason}' if check.reason else ''}"
 

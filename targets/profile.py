@@ -100,6 +100,7 @@ class Gate(_Record):
         rms_vs_eager: RMS error, in multiples of eager PyTorch's own in float32.
         top1: share of the samples whose largest output is the float64 network's; a tie that ``max_rel`` could swap
             counts as agreement.
+        largest_activation: a network whose values grow beyond it is worth a word in the report, though it passes.
         lowering_margin_db: where there is a quantisation simulation, the artifact's SQNR against it may be this much
             below the simulation's own against the network. Kernels that round differently from the simulation make an
             error of quantisation's size; a larger one is the conversion's.
@@ -112,6 +113,7 @@ class Gate(_Record):
     max_rel: float | None = None
     rms_vs_eager: float | None = None
     top1: float | None = None
+    largest_activation: float | None = None
     lowering_margin_db: float | None = None
     operators_within_one_quantum: float | None = None
     largest_weight_error_quanta: float | None = None

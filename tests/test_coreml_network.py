@@ -236,6 +236,13 @@ def test_identifiers_follow_the_content(emitted: Emitted) -> None:
 
 
 @pytest.mark.slow
+def test_the_order_of_the_precisions_does_not_matter(emitted: Emitted, tiny: Any, tmp_path: Path) -> None:
+    """The simulation quantises weights; it once quantised those that the next precision was made of."""
+    other = emit(tiny.job("coreml", tmp_path / "files", "int8", "fp32"))
+    for precision in ("int8", "fp32"):
+        assert digest(other.path(precision)) == digest(emitted.path(precision))
+
+
 def test_another_process_with_another_hash_seed_writes_the_same_bytes(
     emitted: Emitted, tiny: Any, tmp_path: Path
 ) -> None:

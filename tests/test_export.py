@@ -121,7 +121,7 @@ def test_a_stale_artifact_is_made_again(
     elif what == "code":
         monkeypatch.setattr(fingerprint, "source_digest", lambda: "other code")
     elif what == "lock":
-        monkeypatch.setattr(environments, "lock_digest", lambda name: "other versions")
+        monkeypatch.setattr(fingerprint, "lock_digest", lambda name: "other versions")
     else:
         images = tmp_path / "images"
         images.mkdir()

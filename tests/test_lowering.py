@@ -239,3 +239,14 @@ def test_a_rewrite_that_swaps_channels_is_caught_by_its_proof():
     broken = dataclasses.replace(backward.REWRITE, apply=swap)
     with pytest.raises(ExportError, match="changed the network"):
         lowered(FasterNet(Config(16, (1, 1, 1, 1), "relu", classes=10)), rewrites=(broken,))
+
+
+class Loud(nn.Module):
+    """Values far beyond float16 inside, small ones at both ends."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return (image * 1e6).abs().add(1).log()
+
+
+def test_the_largest_value_inside_the_network_is_known():
+    assert lowered(Loud()).largest_activation == pytest.approx(1e6 * float(SAMPLES.abs().max()) + 1)

@@ -9,7 +9,7 @@ import pytest
 
 from edge import targets
 from edge.parity import metrics
-from edge.parity.gates import compare_with_simulation, judge
+from edge.parity.gates import compare_with_simulation, judge, remark
 
 GENERATOR = np.random.default_rng(0)
 ORACLE = GENERATOR.standard_normal((16, 1000))
@@ -126,3 +126,9 @@ def test_what_only_the_backend_can_see_has_gates_too(notes: dict):
     outputs = with_noise(25)
     assert judge(measured(outputs), None, fine, GATES["int8"]) == ""
     assert judge(measured(outputs), None, fine | notes, GATES["int8"]) != ""
+
+
+def test_a_network_near_the_end_of_float16_is_worth_a_word():
+    assert remark(15_000, GATES["fp16"]) == ""
+    assert "65504" in remark(20_000, GATES["fp16"])
+    assert remark(20_000, GATES["fp32"]) == ""

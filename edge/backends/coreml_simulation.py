@@ -8,6 +8,7 @@ float32, so what the artifact adds is its float16 arithmetic, and the converter'
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def simulate(job: EmitJob, program: ExportedProgram, results: Path) -> None:
         program: the lowered network; left as it is.
         results: .npz to write: one array (N, ...) per output name.
     """
-    network = program.module()
+    network = copy.deepcopy(program.module())  # the program's weights are shared with whoever holds it
     for name in quantised_weights(program):
         weight = network.get_parameter(name)
         weight.copy_(quantise_dequantise(weight))

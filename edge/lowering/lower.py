@@ -19,7 +19,7 @@ from edge.lowering import (
     partial_convolution,
     unfold_batch_norm,
 )
-from edge.lowering.proof import BOUND_DB, evaluate, proof_db
+from edge.lowering.proof import BOUND_DB, evaluate, largest_activation, proof_db
 from edge.lowering.rewrite import Refusal, Rewrite, apply_everywhere
 
 REWRITES: tuple[Rewrite, ...] = (
@@ -48,10 +48,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Lowered:
-    """The lowered program in float32, and how it came about."""
+    """The lowered program in float32, and how it came about.
+
+    Attributes:
+        largest_activation: the largest magnitude inside the network on the samples of the proof; float16 ends at 65504.
+    """
 
     program: ExportedProgram
     outcomes: tuple[Outcome, ...]
+    largest_activation: float
 
     @property
     def parameters(self) -> int:
@@ -110,5 +115,6 @@ def lower(
                 next_step="this is a defect of the rewrite; please report it with the network",
             )
     _drop_unused_constants(graph)
+    largest = largest_activation(graph, doubles)
     lowered = torch.export.export(graph.float(), (samples[:1].float(),))
-    return Lowered(lowered, tuple(outcomes))
+    return Lowered(lowered, tuple(outcomes), largest)

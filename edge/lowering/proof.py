@@ -6,9 +6,11 @@ rewrite") leaves room for long sums and none for a wrong term.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Interpreter, Node
 from torch.utils import _pytree
 
 from edge.parity.metrics import sqnr_db
@@ -26,6 +28,28 @@ def evaluate(module: GraphModule, samples: Tensor) -> list[Tensor]:
     with torch.no_grad():
         rows = [_pytree.tree_leaves(module(sample[None])) for sample in samples]
     return [torch.cat(column) for column in zip(*rows, strict=True)]
+
+
+class _Magnitude(Interpreter):
+    """Evaluates a graph and remembers the largest magnitude of any value in it."""
+
+    largest = 0.0
+
+    def run_node(self, n: Node) -> Any:
+        """As the base class; constants do not count."""
+        value = super().run_node(n)
+        if n.op == "call_function" and isinstance(value, Tensor) and value.is_floating_point():
+            self.largest = max(self.largest, float(value.abs().max()))
+        return value
+
+
+def largest_activation(module: GraphModule, samples: Tensor) -> float:
+    """The largest magnitude that any value inside the network takes on these samples (N, C, H, W)."""
+    interpreter = _Magnitude(module)
+    with torch.no_grad():
+        for sample in samples:
+            interpreter.run(sample[None])
+    return interpreter.largest
 
 
 def proof_db(before: list[Tensor], after: list[Tensor]) -> float:

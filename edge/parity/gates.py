@@ -55,6 +55,13 @@ def _down(value: float) -> str:
     return f"{math.floor(value * 10) / 10:.1f}" if math.isfinite(value) else str(value)
 
 
+def remark(largest_activation: float, gate: Gate) -> str:
+    """What to know about an artifact that passes: how near its values come to what the precision can hold."""
+    if gate.largest_activation is None or largest_activation <= gate.largest_activation:
+        return ""
+    return f"values inside the network reach {largest_activation:.3g}; float16 ends at 65504"
+
+
 def judge(measured: Measured, lowering: Lowering | None, notes: Mapping[str, Any], gate: Gate) -> str:
     """Which thresholds were missed, in one sentence; empty when all hold.
 

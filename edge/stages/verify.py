@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edge import processes
-from edge.parity.gates import Lowering, compare_with_simulation, judge
+from edge.parity.gates import Lowering, compare_with_simulation, judge, remark
 from edge.parity.metrics import Measured, measure
 from edge.records import EmittedFile, RunJob
 from edge.stages.define import Network
@@ -44,13 +44,22 @@ def results_file(folder: Path, file: EmittedFile) -> Path:
     return folder / f"{file.file}.outputs.npz"
 
 
-def verify(file: EmittedFile, folder: Path, network: Network, check_inputs: Path, gate: Gate, threads: int) -> Check:
+def verify(
+    file: EmittedFile,
+    folder: Path,
+    network: Network,
+    largest_activation: float,
+    check_inputs: Path,
+    gate: Gate,
+    threads: int,
+) -> Check:
     """Run a saved artifact on the host, in a worker of its own, and judge its outputs.
 
     Args:
         file: as emitted.
         folder: where the file is.
         network: has the oracle.
+        largest_activation: inside the network, see ``Lowered``.
         check_inputs: .npz with the samples.
         gate: the target's, for the artifact's precision.
         threads: how many the runtime may use.
@@ -83,5 +92,5 @@ def verify(file: EmittedFile, folder: Path, network: Network, check_inputs: Path
         with np.load(folder / file.simulation) as simulation:
             lowering = compare_with_simulation(file.simulated_by, dict(simulation), network.oracle.outputs, run.outputs)
     misses = judge(measured, lowering, file.notes, gate)
-    status = "failed" if misses else "passed"
-    return Check(HOST, run.runtime, status, misses, gate, measured, lowering, run.seconds, run.peak_memory_mb)
+    status, reason = ("failed", misses) if misses else ("passed", remark(largest_activation, gate))
+    return Check(HOST, run.runtime, status, reason, gate, measured, lowering, run.seconds, run.peak_memory_mb)

@@ -92,6 +92,12 @@ def _make(name: str, progress: Progress) -> None:
             next_step="run make with PYTHON=python3.11",
         )
     target = folder(name)
+    if target.resolve() == Path(sys.prefix).resolve():
+        raise SetupError(
+            f"the lock of the environment {name} has changed since it was made, and this program runs in it",
+            stage="setup",
+            next_step="run `make setup`, which makes it anew",
+        )
     shutil.rmtree(target, ignore_errors=True)
     progress(f"environment {name}: creating")
     try:
