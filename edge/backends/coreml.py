@@ -16,7 +16,11 @@ import torch
 from coremltools.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
 from torch.export import ExportedProgram
 
-from edge.backends import coreml_package, coreml_simulation
+from edge.backends import (
+    coreml_gelu,  # noqa: F401
+    coreml_package,
+    coreml_simulation,
+)
 from edge.records import EmitJob, EmittedFile, Port, Tool
 
 DEFAULT_DEPLOYMENT_TARGET = "iOS16"
