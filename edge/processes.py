@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,13 @@ class Exit:
         reason: empty when it ended by itself with status 0.
         seconds: wall time.
         peak_memory_mb: largest resident size of the process.
+        status: exit status; a signal's number, negative, where one ended it.
     """
 
     reason: str
     seconds: float
     peak_memory_mb: int
+    status: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,23 @@ class Emission:
 
 
 @dataclass(frozen=True)
+class Library:
+    """A shared library in a runner's memory, and the address its own addresses count from."""
+
+    path: str
+    base: int
+
+
+@dataclass(frozen=True)
 class Run:
     """What became of running one artifact: outputs (N, ...) by name, or the reason why there are none.
 
     Attributes:
         runtime: what ran it, with its version; empty if it did not get so far.
         seconds: median of one inference.
+        repeats: seconds of each timed inference after the warm-ups, where the device was asked for some.
+        conditions: what a board says of itself, in words: kernel, model, governor, temperature before and after.
+        libraries: where a native runner had its libraries, itself included.
     """
 
     outputs: dict[str, np.ndarray] | None
@@ -74,6 +87,9 @@ class Run:
     runtime: str = ""
     seconds: float | None = None
     peak_memory_mb: int = 0
+    repeats: tuple[float, ...] = ()
+    conditions: dict[str, str] = field(default_factory=dict)
+    libraries: tuple[Library, ...] = ()
 
 
 def log_of(path: Path) -> Path:
@@ -211,7 +227,7 @@ def _work(
         reason = f"exited with status {code}" if code else ""
     if reason and (last := _last_line(log)):
         reason += f"; last line: {last}"
-    return events, Exit(reason, round(time.monotonic() - begin, 2), memory)
+    return events, Exit(reason, round(time.monotonic() - begin, 2), memory, code)
 
 
 def _silent(event: dict[str, Any]) -> None:
