@@ -12,7 +12,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,65 @@ def _watch(process: subprocess.Popen[bytes], limit_s: float, on_poll: Callable[[
         time.sleep(POLL_S)
 
 
+def execute(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    limit_s: float,
+    *,
+    log: Path,
+    output: Path | None = None,
+    source: Path | None = None,
+    on_poll: Callable[[], None] = lambda: None,
+) -> Exit:
+    """Run a command in a process group of its own until it ends, its limit passes, or the session is over.
+
+    Args:
+        command: program and arguments.
+        environment: all its variables.
+        folder: where it runs.
+        limit_s: seconds it may take.
+        log: gets what it prints, after what is there already.
+        output: gets what it prints on stdout, so that the log has only the rest.
+        source: what it reads on stdin; nothing by default.
+        on_poll: called every now and then while it runs.
+
+    Raises:
+        Ended: the session is over.
+        OSError: there is no such program.
+    """
+    if _ended.is_set():
+        raise Ended
+    begin = time.monotonic()
+    with ExitStack() as files:
+        printed = files.enter_context(log.open("ab"))
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=files.enter_context(source.open("rb")) if source else subprocess.DEVNULL,
+            stdout=files.enter_context(output.open("ab")) if output else printed,
+            stderr=printed,
+            start_new_session=True,
+        )
+    with _live_guard:
+        _live.add(process.pid)
+    try:
+        code, memory, timed_out = _watch(process, limit_s, on_poll)
+    finally:
+        with _live_guard:
+            _live.discard(process.pid)
+    if timed_out:
+        reason = f"ended after its limit of {limit_s:g} s"
+    elif code < 0:
+        reason = f"died with {signal.Signals(-code).name}"
+    else:
+        reason = f"exited with status {code}" if code else ""
+    if reason and (last := _last_line(log)):
+        reason += f"; last line: {last}"
+    return Exit(reason, round(time.monotonic() - begin, 2), memory, code)
+
+
 def _work(
     job: dict[str, Any],
     environment: str,
@@ -198,36 +258,9 @@ def _work(
             on_event(events[-1])
 
     command = [str(environments.python(environment)), "-m", "edge.worker", str(job_file), str(events_file)]
-    if _ended.is_set():
-        raise Ended
-    begin = time.monotonic()
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=desk,
-            env=_surroundings(threads),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    with _live_guard:
-        _live.add(process.pid)
-    try:
-        code, memory, timed_out = _watch(process, limit_s, collect)
-    finally:
-        with _live_guard:
-            _live.discard(process.pid)
+    end = execute(command, _surroundings(threads), desk, limit_s, log=log, on_poll=collect)
     collect()
-    if timed_out:
-        reason = f"ended after its limit of {limit_s:g} s"
-    elif code < 0:
-        reason = f"died with {signal.Signals(-code).name}"
-    else:
-        reason = f"exited with status {code}" if code else ""
-    if reason and (last := _last_line(log)):
-        reason += f"; last line: {last}"
-    return events, Exit(reason, round(time.monotonic() - begin, 2), memory, code)
+    return events, end
 
 
 def _silent(event: dict[str, Any]) -> None:

@@ -55,12 +55,34 @@ class Core(_Record):
 
 
 class Caches(_Record):
-    """Data caches the core sees, in KiB; ``line_bytes`` is one line. A cache that is not published is left out."""
+    """Data caches the core sees, in KiB; ``line_bytes`` is one line. What is not published is left out.
+
+    Attributes:
+        l1d_ways, l2_ways: associativity; the emulated core's cache model needs it.
+    """
 
     l1d_kib: Count
+    l1d_ways: Count | None = None
     l2_kib: Count
+    l2_ways: Count | None = None
     l3_kib: Count | None = None
     line_bytes: Count
+
+
+class Emulated(_Record):
+    """The core as QEMU's user-mode emulation has it, and as LLVM models it.
+
+    Attributes:
+        cpu: QEMU's name for the core.
+        midr: the core's main ID register, as the device has it: runtimes choose their kernels by it.
+        cpuinfo: the features that Linux lists on the device.
+        scheduling_model: LLVM's name of the pipeline model that modelled cycles come from.
+    """
+
+    cpu: str
+    midr: Annotated[int, Field(gt=0, lt=2**32)]
+    cpuinfo: str
+    scheduling_model: str
 
 
 class Gpu(_Record):
@@ -129,6 +151,8 @@ class Target(_Record):
         baseline: code compiled for it runs on every host of its architecture that this project supports.
         formats: families emitted when none are asked for, the most used first.
         precisions: those emitted when none are asked for.
+        checked_on: devices beside the host that artifacts are checked on, see ``edge.devices``.
+        emulated: how to emulate the core; None where there is no emulation of it.
         gates: one for every precision there is.
     """
 
@@ -138,8 +162,10 @@ class Target(_Record):
     baseline: bool = False
     formats: tuple[str, ...]
     precisions: tuple[Precision, ...]
+    checked_on: tuple[Literal["emulated", "software-gpu"], ...] = ()
     core: Core
     caches: Caches
+    emulated: Emulated | None = None
     gpu: Gpu | None = None
     tvm: Tvm | None = None
     coreml: CoreMl | None = None
@@ -153,6 +179,9 @@ class Target(_Record):
             section = FORMATS[name].target_section
             if section and getattr(self, section) is None:
                 raise ValueError(f"formats: {name} needs the table [{section}]")
+        for device, table in (("emulated", "emulated"), ("software-gpu", "gpu")):
+            if device in self.checked_on and getattr(self, table) is None:
+                raise ValueError(f"checked_on: {device} needs the table [{table}]")
         if set(self.gates) != set(PRECISIONS):
             raise ValueError(f"gates: one is needed for each of {', '.join(PRECISIONS)}, and no other")
         return self
