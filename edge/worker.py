@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from edge import records
+from edge import layouts, records
 from edge.errors import SetupError
 
 
@@ -81,14 +81,6 @@ def emit(job: records.EmitJob, events: Events) -> None:
         begin = time.monotonic()
 
 
-def _to_layout(array: np.ndarray, port: records.Port) -> np.ndarray:
-    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if port.layout == "NHWC" else array
-
-
-def _from_layout(array: np.ndarray, port: records.Port) -> np.ndarray:
-    return np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if port.layout == "NHWC" else array
-
-
 def run_all(job: records.RunJob) -> tuple[dict[str, np.ndarray], float]:
     """Load the artifact and run every check sample, one at a time.
 
@@ -102,12 +94,12 @@ def run_all(job: records.RunJob) -> tuple[dict[str, np.ndarray], float]:
     rows: dict[str, list[np.ndarray]] = {p.name: [] for p in job.outputs}
     seconds = []
     for index in range(len(next(iter(images.values())))):
-        feed = {p.name: _to_layout(images[p.name][index : index + 1], p) for p in job.inputs}
+        feed = {p.name: layouts.to_artifact(images[p.name][index : index + 1], p) for p in job.inputs}
         begin = time.perf_counter()
         outputs = infer(feed)
         seconds.append(time.perf_counter() - begin)
         for port in job.outputs:
-            rows[port.name].append(_from_layout(np.asarray(outputs[port.name]), port))
+            rows[port.name].append(layouts.from_artifact(np.asarray(outputs[port.name]), port))
     return {name: np.concatenate(parts) for name, parts in rows.items()}, statistics.median(seconds)
 
 
