@@ -2,7 +2,8 @@
 
 pip resolves ``requirements/NAME.in`` in a throwaway environment, for the interpreter and machine it runs on, and
 every file it would install is written down with its hash. With hashes required, the CPU build of torch cannot be
-replaced by another.
+replaced by another. Names that begin with ``aarch64`` are resolved for 64-bit Arm, and only what they name: pip would
+judge what a package needs by the machine it runs on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tempfile
 import venv
 from pathlib import Path
 
+from edge.toolchains import wheels
 from edge.toolchains.places import REQUIREMENTS
 
 
@@ -23,7 +25,8 @@ def resolve(requirements: Path) -> list[str]:
         venv.create(folder, with_pip=True)
         report = Path(folder) / "report.json"
         pip = [f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
-        subprocess.run([*pip, "--report", str(report), "-r", str(requirements)], check=True)
+        options = ["--no-deps", "--target", folder, *wheels.PLATFORM] if wheels.is_foreign(requirements.stem) else []
+        subprocess.run([*pip, *options, "--report", str(report), "-r", str(requirements)], check=True)
         installs = json.loads(report.read_text(encoding="utf-8"))["install"]
     lines = []
     for item in installs:
@@ -39,7 +42,8 @@ def main(names: list[str]) -> None:
         if names and source.stem not in names:
             continue
         print(f"resolving {source.name} …", file=sys.stderr)
-        header = f"# Written by `make lock` from {source.name}, for CPython 3.11 on x86-64 Linux. Do not edit.\n"
+        machine = "64-bit Arm" if wheels.is_foreign(source.stem) else "x86-64"
+        header = f"# Written by `make lock` from {source.name}, for CPython 3.11 on {machine} Linux. Do not edit.\n"
         source.with_suffix(".lock").write_text(header + "\n".join(resolve(source)) + "\n", encoding="utf-8")
 
 
