@@ -82,6 +82,16 @@ def test_two_runs_at_once_download_once(tmp_path: Path) -> None:
     assert sorted(bool(log) for log in logs) == [False, True], "one works, the other waits and finds it done"
 
 
+@pytest.mark.slow
+def test_packages_of_another_architecture_come_with_their_own_c_library(tools: Path) -> None:
+    folder = debian.ensure("small", SMALL, lambda _: None, "arm64")
+    assert list(folder.glob("usr/lib/aarch64-linux-gnu/libjansson.so.4"))
+    assert (folder / "lib/ld-linux-aarch64.so.1").exists()
+    assert "libc6" in debian.versions("small")
+    assert debian.is_ready("small", SMALL, "arm64")
+    assert not debian.is_ready("small", SMALL), "the host's own are other files"
+
+
 def test_a_host_without_apt_is_told_so(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tools))
     with pytest.raises(SetupError, match="no apt-get") as caught:

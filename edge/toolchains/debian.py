@@ -4,7 +4,8 @@ apt downloads what the host's own package sources offer, checked with the host's
 the host's lists, caches and database stay as they are. That state starts empty, so the download is the whole closure of
 dependencies, whatever the host happens to have installed: two hosts on the same sources get the same tools, and none
 breaks when the host loses a package. Two things stay the host's: essential packages, which every Debian host has, and
-the C library, which must match the loader that starts every program.
+the C library, which must match the loader that starts every program. Packages of another architecture, which run in an
+emulator, get all of it: the host has nothing to lend them.
 
 Standard library only: ``make`` may run it before anything is installed.
 """
@@ -69,12 +70,13 @@ def unpacked() -> dict[str, str]:
     return {package: stamp["unpacked"][package] for stamp in stamps if stamp for package in stamp["asked"]}
 
 
-def is_ready(name: str, packages: tuple[str, ...]) -> bool:
+def is_ready(name: str, packages: tuple[str, ...], architecture: str = "") -> bool:
     """Whether the folder is whole and was made for these packages."""
-    return _stamp(name).get("asked") == sorted(packages)
+    stamp = _stamp(name)
+    return stamp.get("asked") == sorted(packages) and stamp.get("architecture", "") == architecture
 
 
-def ensure(name: str, packages: tuple[str, ...], progress: Progress = print_progress) -> Path:
+def ensure(name: str, packages: tuple[str, ...], progress: Progress = print_progress, architecture: str = "") -> Path:
     """Unpack the packages and all they depend on, unless they are there already.
 
     The folder gets its name last, by a rename, so what an interrupted run leaves is never mistaken for a tool.
@@ -83,6 +85,7 @@ def ensure(name: str, packages: tuple[str, ...], progress: Progress = print_prog
         name: of the folder, and for people.
         packages: Debian's names.
         progress: called with a line of text as the work goes on.
+        architecture: Debian's name of the packages' architecture; empty for the host's.
 
     Returns:
         The folder; see ``program``.
@@ -90,10 +93,10 @@ def ensure(name: str, packages: tuple[str, ...], progress: Progress = print_prog
     Raises:
         SetupError: not a Debian host, no network, or no such package.
     """
-    if not is_ready(name, packages):
+    if not is_ready(name, packages, architecture):
         with exclusive(TOOLS / f".{name}.lock"):
-            if not is_ready(name, packages):
-                _make(name, packages, progress)
+            if not is_ready(name, packages, architecture):
+                _make(name, packages, progress, architecture)
     return folder(name)
 
 
@@ -132,7 +135,7 @@ def _library_folders(root: Path) -> list[str]:
     return [str(path) for path in sorted(folders, key=lambda path: (len(path.parts), path))]
 
 
-def _make(name: str, packages: tuple[str, ...], progress: Progress) -> None:
+def _make(name: str, packages: tuple[str, ...], progress: Progress, architecture: str) -> None:
     missing = [tool for tool in ("apt-get", "dpkg-deb", "tar") if shutil.which(tool) is None]
     if missing:
         raise SetupError(
@@ -144,10 +147,15 @@ def _make(name: str, packages: tuple[str, ...], progress: Progress) -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        archives = _download(name, packages, work / "apt", progress)
-        unpacked = _unpack(name, archives, work / "root", progress)
+        archives = _download(name, packages, work / "apt", progress, architecture)
+        unpacked = _unpack(name, archives, work / "root", progress, whole=bool(architecture))
         libraries = _library_folders(work / "root")
-        stamp = {"asked": sorted(packages), "unpacked": unpacked, "libraries": libraries}
+        stamp = {
+            "asked": sorted(packages),
+            "architecture": architecture,
+            "unpacked": unpacked,
+            "libraries": libraries,
+        }
         (work / "root" / STAMP).write_text(json.dumps(stamp, indent=1), encoding="utf-8")
         shutil.rmtree(folder(name), ignore_errors=True)
         (work / "root").rename(folder(name))
@@ -156,7 +164,7 @@ def _make(name: str, packages: tuple[str, ...], progress: Progress) -> None:
     progress(f"{name}: ready, {len(unpacked)} packages")
 
 
-def _download(name: str, packages: tuple[str, ...], state: Path, progress: Progress) -> list[Path]:
+def _download(name: str, packages: tuple[str, ...], state: Path, progress: Progress, architecture: str) -> list[Path]:
     """The packages and their dependencies as files, through an apt state of their own."""
     archives = state / "cache" / "archives"
     (state / "lists" / "partial").mkdir(parents=True)
@@ -164,6 +172,7 @@ def _download(name: str, packages: tuple[str, ...], state: Path, progress: Progr
     (state / "status").touch()
     # Read after the host's own settings, which may name a proxy; the hooks among them would change the host.
     settings = state / "apt.conf"
+    foreign = f'APT::Architecture "{architecture}"; #clear APT::Architectures; APT::Architectures:: "{architecture}";'
     settings.write_text(
         f"""
         Dir::State "{state}";
@@ -172,6 +181,7 @@ def _download(name: str, packages: tuple[str, ...], state: Path, progress: Progr
         Dir::Cache "{state}/cache";
         Dir::Cache::archives "{archives}";
         Dir::Log "{state}";
+        {foreign if architecture else ""}
         APT::Sandbox::User "";
         APT::Install-Recommends "false";
         Acquire::Languages "none";
@@ -205,8 +215,8 @@ def _apt(settings: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
 
 
-def _unpack(name: str, archives: list[Path], root: Path, progress: Progress) -> dict[str, str]:
-    """Unpack all but what stays the host's; versions by package."""
+def _unpack(name: str, archives: list[Path], root: Path, progress: Progress, *, whole: bool) -> dict[str, str]:
+    """Unpack everything, or all but what stays the host's; versions by package."""
     # Debian's merged /usr: a package that still ships /lib/x must land beside one that ships /usr/lib/x.
     for part in ("bin", "sbin", "lib", "lib64"):
         (root / "usr" / part).mkdir(parents=True)
@@ -220,7 +230,7 @@ def _unpack(name: str, archives: list[Path], root: Path, progress: Progress) -> 
             check=True,
         )
         package, version, essential = fields.stdout.split("\t")
-        if essential == "yes" or package in LEFT_TO_THE_HOST:
+        if not whole and (essential == "yes" or package in LEFT_TO_THE_HOST):
             continue
         _extract(archive, root)
         unpacked[package] = version
