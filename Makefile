@@ -8,13 +8,13 @@ EDGE := .venv/bin/edge
 OPTIONS = $(if $(TARGET),--target '$(TARGET)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') \
 	$(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(if $(FORMATS),--formats '$(FORMATS)') \
 	$(if $(PRECISIONS),--precisions '$(PRECISIONS)') $(if $(OUT),--out '$(OUT)') $(if $(JOBS),--jobs '$(JOBS)') \
-	$(if $(TFLITE_CONVERTER),--tflite-converter '$(TFLITE_CONVERTER)')
+	$(if $(TFLITE_CONVERTER),--tflite-converter '$(TFLITE_CONVERTER)') $(if $(DEVICES),--device '$(DEVICES)')
 
 .PHONY: help setup export models targets formats test test-fast lint format lock clean
 
 help: ## list the targets
 	@echo "make export TARGET=cortex-a72 MODEL=fasternet_t1"
-	@echo "  variables: TARGET MODEL CHECKPOINT CALIBRATION FORMATS PRECISIONS OUT JOBS TFLITE_CONVERTER"
+	@echo "  variables: TARGET MODEL CHECKPOINT CALIBRATION FORMATS PRECISIONS OUT JOBS TFLITE_CONVERTER DEVICES"
 	@sed -nE 's/^([a-z -]+):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | \
 	  awk -F '\t' '{n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "  make %-10s %s\n", names[i], $$2}'
 

@@ -25,6 +25,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device", help="Where to check: host, emulated, software-gpu, ssh://user@board, adb:<serial>; repeatable."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
@@ -67,12 +73,12 @@ def export(
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes side by side.")] = min(2, os.cpu_count() or 1),
     tflite_converter: Annotated[str, typer.Option(help="litert (default) or onnx2tf.")] = "",
     require: Annotated[bool, typer.Option(help="Fail if a check had to be skipped.")] = False,
+    devices: Devices = None,
     as_json: Json = False,
 ) -> None:
     """Lower a network, emit every artifact the target takes, run each saved file and hold it against its gate."""
     from edge import pipeline, targets
     from edge.progress import Reporter
-    from edge.report import terminal
     from edge.request import Request
 
     profile = targets.load(target)
@@ -87,15 +93,39 @@ def export(
         out,
         jobs,
         require,
+        _names(devices or []),
     )
     manifest = pipeline.export(request, Reporter(_console(stderr=True)))
+    _print_manifest(manifest, request.folder, as_json)
+    raise typer.Exit(pipeline.exit_code(manifest, require))
+
+
+def _print_manifest(manifest: dict[str, Any], folder: Path, as_json: bool) -> None:
+    from edge.report import terminal
+
     if as_json:
         _print_json(manifest)
-    else:
-        console = _console()
-        console.print(terminal.table(manifest))
-        page = f"{os.path.relpath(request.folder)}/report.html"
-        console.print(f"{terminal.verdict(manifest)}\n{page}", highlight=False, markup=False, soft_wrap=True)
+        return
+    console = _console()
+    console.print(terminal.table(manifest))
+    page = f"{os.path.relpath(folder)}/report.html"
+    console.print(f"{terminal.verdict(manifest)}\n{page}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="What an export made: dist/<target>/<model>.")],
+    devices: Devices = None,
+    require: Annotated[bool, typer.Option(help="Fail if a check had to be skipped.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check finished artifacts again, on any device, without making them again."""
+    from edge import pipeline
+    from edge.progress import Reporter
+    from edge.verification import verify_again
+
+    manifest = verify_again(folder, _names(devices or []), Reporter(_console(stderr=True)))
+    _print_manifest(manifest, folder, as_json)
     raise typer.Exit(pipeline.exit_code(manifest, require))
 
 

@@ -11,13 +11,14 @@ import importlib.metadata
 import json
 import math
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge import __version__
 from edge.calibration.photographs import CHECK, RANDOM_CHECKS
 from edge.fingerprint import file_digest
-from edge.records import EmittedFile, to_json
+from edge.records import EmittedFile, Tool, ports_from_json, to_json
 from edge.request import Request, Unit
 from edge.toolchains import debian, environments
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from edge.stages.define import Network
     from edge.stages.verify import Check
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "manifest.json"
 CAP_DB = 999.0
 PACKAGES = ("torch", "torchao", "numpy", "executorch", "coremltools", "apache-tvm", "apache-tvm-ffi", "ai-edge-litert")
@@ -63,7 +64,8 @@ def _finite(value: Any) -> Any:
     return [_finite(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def _check(check: Check) -> Manifest:
+def check_entry(check: Check) -> Manifest:
+    """One check, as an artifact's entry lists it."""
     measured = check.measured
     entry: Manifest = {
         "device": check.device,
@@ -72,7 +74,9 @@ def _check(check: Check) -> Manifest:
         "reason": check.reason,
         "gate": check.gate.model_dump(exclude_none=True),
         "seconds": check.seconds,
+        "repeats": check.repeats,
         "peak_memory_mb": check.peak_memory_mb,
+        "conditions": check.conditions,
     }
     if measured:
         entry |= {
@@ -81,15 +85,33 @@ def _check(check: Check) -> Manifest:
             "max_abs": measured.max_abs,
             "top1": measured.top1,
             "rms_vs_eager": measured.rms_vs_eager,
-            "samples": {"sqnr_db": measured.sample_sqnr_db, "kind": SAMPLE_KINDS},
+            "samples": {"sqnr_db": measured.sample_sqnr_db, "kind": [SAMPLE_KINDS[row] for row in check.rows]},
             "lowering": dataclasses.asdict(check.lowering) if check.lowering else None,
+            "host_agreement": dataclasses.asdict(check.agreement) if check.agreement else None,
         }
-    return entry
+    return _finite(entry)
 
 
-def artifact_entry(unit: Unit, key: str, emission: Emission, file: EmittedFile, folder: Path, check: Check) -> Manifest:
-    """One emitted file with its check; ``folder`` is where the file lies now."""
-    path = folder / file.file
+def artifact_entry(
+    unit: Unit,
+    key: str,
+    emission: Emission,
+    file: EmittedFile,
+    path: Path,
+    checks: Sequence[Check],
+    host_outputs: str | None,
+) -> Manifest:
+    """One emitted file with its checks.
+
+    Args:
+        unit: what it was emitted for.
+        key: the unit's fingerprint.
+        emission: of the unit.
+        file: as emitted; its ``simulation`` is relative to the folder of the manifest.
+        path: where the file lies now.
+        checks: one for each device.
+        host_outputs: .npz with what it gave on the host, relative to the folder of the manifest.
+    """
     size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
     return _finite(
         {
@@ -103,10 +125,30 @@ def artifact_entry(unit: Unit, key: str, emission: Emission, file: EmittedFile, 
             "peak_memory_mb": emission.peak_memory_mb,
             "inputs": to_json(file.inputs),
             "outputs": to_json(file.outputs),
+            "runtime": file.runtime,
+            "runs_on": file.runs_on,
+            "simulation": file.simulation,
+            "simulated_by": file.simulated_by,
+            "host_outputs": host_outputs,
             "notes": to_json(file.notes),
             "key": key,
-            "checks": [_check(check)],
+            "checks": [check_entry(check) for check in checks],
         }
+    )
+
+
+def emitted_file(entry: Manifest) -> EmittedFile:
+    """The record of an artifact from its entry: what a device needs to run it again."""
+    return EmittedFile(
+        file=entry["file"],
+        runtime=entry["runtime"],
+        tool=Tool(**entry["tool"]),
+        inputs=ports_from_json(entry["inputs"]),
+        outputs=ports_from_json(entry["outputs"]),
+        runs_on=entry["runs_on"],
+        simulation=entry["simulation"],
+        simulated_by=entry["simulated_by"],
+        notes=entry["notes"],
     )
 
 

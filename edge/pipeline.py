@@ -6,30 +6,33 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge import fingerprint, processes, reuse
+from edge.devices import closing_all, slug, takers
+from edge.devices.find import find
 from edge.errors import ExitCode, ExportError, InputError
+from edge.finished import held
 from edge.manifest import Manifest, artifact_entry, assemble, missing_entry, read
 from edge.progress import Reporter
 from edge.request import Request, Unit, possible_units
 from edge.stages import write as writing
-from edge.toolchains.environments import exclusive
-from edge.toolchains.places import LOCKS
 
 LOGS = "logs"
+VECTORS = "vectors"
+"""Check vectors and what simulations and the host gave for them, so that an artifact can be checked again."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edge.devices import Device
     from edge.lowering import Lowered, Outcome
+    from edge.parity.vectors import Vectors
     from edge.processes import Emission
-    from edge.records import EmittedFile
     from edge.stages.define import Network
-    from edge.stages.verify import Check
 
 
 def export(request: Request, reporter: Reporter) -> Manifest:
@@ -49,19 +52,19 @@ def export(request: Request, reporter: Reporter) -> Manifest:
     """
     begin = time.monotonic()
     folder = request.folder
-    lock = LOCKS / fingerprint.text_digest([str(folder.resolve())])
-    with exclusive(lock, lambda: reporter.note(f"waiting for another run that writes {os.path.relpath(folder)}")):
+    with held(folder, reporter.note):
         writing.sweep(folder)
         sources = fingerprint.source_digest()
         keys = _keys(request, sources)
-        standing = reuse.standing(folder, keys)
+        devices = {name: find(name, request.target) for name in request.checked_on}
+        standing = reuse.standing(folder, keys, devices)
         earlier = read(folder)
         if earlier and _nothing_to_do(request, earlier, standing):
             reporter.note(f"nothing has changed since {os.path.relpath(folder)} was made")
             return earlier
         try:
-            with processes.session():
-                return _make(request, reporter, keys, standing, sources, begin)
+            with processes.session(), closing_all(devices.values()):
+                return _make(request, reporter, keys, standing, tuple(devices.values()), sources, begin)
         except OSError as error:
             raise ExportError(
                 f"could not write {error.filename or folder}: {error.strerror or error}",
@@ -111,6 +114,7 @@ def _make(
     reporter: Reporter,
     keys: dict[Unit, str],
     standing: dict[Unit, list[Manifest]],
+    devices: tuple[Device, ...],
     sources: str,
     begin: float,
 ) -> Manifest:
@@ -132,13 +136,14 @@ def _make(
     )
 
     staged, scratch = writing.staging(folder), writing.scratch(folder)
-    staged.mkdir(parents=True)
-    inputs = define.save(network, lowered.program, scratch)
+    vectors = network.vectors
+    vectors.save(staged / VECTORS)
+    inputs = (*define.save(network, lowered.program, scratch), staged / VECTORS / "inputs.npz")
 
     wanted = tuple(unit for unit in request.units if unit not in standing)
     lanes = [tuple(lane) for _, lane in groupby(wanted, key=lambda unit: unit.format)]
     threads = max(1, _cores() // max(1, min(request.jobs, len(lanes))))
-    run = _Run(request, network, lowered, inputs, keys, scratch, staged, threads, reporter)
+    run = _Run(request, network, vectors, lowered, inputs, devices, keys, scratch, staged, threads, reporter)
     with reporter.running(), ThreadPoolExecutor(max_workers=request.jobs) as pool:
         futures = [pool.submit(_lane, run, lane) for lane in lanes]
         try:
@@ -167,6 +172,7 @@ class _Run:
 
     Attributes:
         inputs: the lowered program, the calibration samples and the check samples, as files.
+        devices: where artifacts are checked, in order.
         scratch: where workers leave their files, a folder for each lane.
         staged: where finished artifacts go.
         threads: for each worker.
@@ -174,8 +180,10 @@ class _Run:
 
     request: Request
     network: Network
+    vectors: Vectors
     lowered: Lowered
     inputs: tuple[Path, Path, Path]
+    devices: tuple[Device, ...]
     keys: dict[Unit, str]
     scratch: Path
     staged: Path
@@ -194,7 +202,7 @@ def _lane(run: _Run, units: tuple[Unit, ...]) -> dict[Unit, list[Manifest]]:
         emissions = emit(run.request, run.network, units, run.inputs, work, run.threads, step)
         for unit, emission in emissions.items():
             if emission.status == "emitted":
-                results[unit] = [_checked(run, unit, emission, file, work, step) for file in emission.files]
+                results[unit] = _checked(run, unit, emission, work, step)
                 continue
             run.reporter.note(f"{format.title} {unit.precision}: {emission.status}: {emission.reason}")
             results[unit] = [missing_entry(unit, run.keys[unit], emission)]
@@ -203,34 +211,53 @@ def _lane(run: _Run, units: tuple[Unit, ...]) -> dict[Unit, list[Manifest]]:
     return results
 
 
-def _checked(
-    run: _Run, unit: Unit, emission: Emission, file: EmittedFile, work: Path, step: Callable[[str], None]
-) -> Manifest:
-    """Verify one artifact and move it to the staged folder."""
-    from edge.stages.verify import results_file, verify
+def _checked(run: _Run, unit: Unit, emission: Emission, work: Path, step: Callable[[str], None]) -> list[Manifest]:
+    """Move a unit's artifacts to the staged folder and check each on every device that takes it."""
+    from edge.stages.verify import Subject, log_of_check, skipped, verify
 
-    step(f"checking {file.file}")
-    gate = run.request.target.gates[unit.precision]
-    check = verify(file, work, run.network, run.lowered.largest_activation, run.inputs[2], gate, run.threads)
-    run.reporter.note(f"{file.file}: {_verdict(check)}")
-    if check.status == "failed" and check.measured is None:
-        _keep_log(run, processes.log_of(results_file(work, file)), file.file)
-    entry = artifact_entry(unit, run.keys[unit], emission, file, work, check)
-    (work / file.file).rename(run.staged / file.file)
-    return entry
+    entries: dict[str, Manifest] = {}
+    host_outputs: dict[str, str] = {}
+    # The host's library goes first: what it gives is what the target's library is compared with.
+    for file in sorted(emission.files, key=lambda file: file.runs_on == "target"):
+        (work / file.file).rename(run.staged / file.file)
+        if file.simulation:
+            kept = f"{VECTORS}/{file.file}.simulation.npz"
+            shutil.copy(work / file.simulation, run.staged / kept)
+            file = replace(file, simulation=kept)
+        checks = []
+        for device in takers(run.devices, file):
+            host = host_outputs.get(file.runtime)
+            subject = Subject(
+                file,
+                run.staged / file.file,
+                run.request.target.gates[unit.precision],
+                run.lowered.largest_activation,
+                run.staged / host if host else None,
+            )
+            place = work / f"{file.file}.on" / slug(device.name)
+            check, outputs = verify(subject, run.vectors, device, place, run.threads, step)
+            run.reporter.note(f"{file.file} on {device.name}: {check.verdict}")
+            if outputs and device.name == "host":
+                host_outputs[file.runtime] = f"{VECTORS}/{file.file}.host.npz"
+                outputs.rename(run.staged / host_outputs[file.runtime])
+            if check.status == "failed" and not check.measured:
+                _keep_log(run, log_of_check(place), f"{file.file}.{slug(device.name)}")
+            checks.append(check)
+        host = host_outputs.get(file.runtime)
+        if not checks:
+            checks = [skipped(run.devices, file, run.request.target.gates[unit.precision])]
+        entries[file.file] = artifact_entry(unit, run.keys[unit], emission, file, run.staged / file.file, checks, host)
+    return [entries[file.file] for file in emission.files]
 
 
 def _keep_log(run: _Run, log: Path, name: str) -> None:
-    """What a failed worker printed goes into the folder with the artifacts."""
+    """What a failed worker printed goes into the folder with the artifacts; a device may have died without a word."""
+    if not log.is_file():
+        return
     kept = run.staged / LOGS / f"{name}.txt"
     kept.parent.mkdir(exist_ok=True)
     shutil.copy(log, kept)
     run.reporter.note(f"  what it printed: {LOGS}/{kept.name}")
-
-
-def _verdict(check: Check) -> str:
-    figure = f" at {check.measured.sqnr_db:.1f} dB" if check.measured else ""
-    return f"{check.status}{figure}{f': {check.reason}' if check.reason else ''}"
 
 
 def _describe(outcome: Outcome) -> str:

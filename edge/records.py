@@ -42,7 +42,7 @@ class EmittedFile:
     Attributes:
         file: name relative to the job's folder.
         runtime: module in ``edge.runtimes`` that runs it.
-        runs_on: "host" when the host's runtime can load it, "target" when only the target's core can.
+        runs_on: "anywhere"; or "host" or "target" for machine code that only the host's or the target's core can load.
         simulation: name of an .npz (relative to the job's folder) with the outputs of the quantisation simulation for
             the job's check inputs, keyed by output name, shape (N, ...); None where the tool has none. Comparing with
             it tells lowering error from quantisation error.
@@ -55,7 +55,7 @@ class EmittedFile:
     tool: Tool
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    runs_on: str = "host"
+    runs_on: str = "anywhere"
     simulation: str | None = None
     simulated_by: str = ""
     notes: dict[str, Any] = field(default_factory=dict)

@@ -48,6 +48,7 @@ class Request:
         calibration: folder with the user's images; None for the photographs that come with the packages.
         out: the folder that gets ``<target>/<model>/``.
         jobs: worker processes side by side.
+        devices: where artifacts are checked, see ``edge.devices``; empty for the host and the target's.
         require: a skipped check fails the command.
     """
 
@@ -61,6 +62,12 @@ class Request:
     out: Path = Path("dist")
     jobs: int = 2
     require: bool = False
+    devices: tuple[str, ...] = ()
+
+    @property
+    def checked_on(self) -> tuple[str, ...]:
+        """Names of the devices that artifacts are checked on."""
+        return tuple(dict.fromkeys(self.devices or ("host", *self.target.checked_on)))
 
     @property
     def name(self) -> str:
@@ -93,6 +100,7 @@ class Request:
             "FORMATS": ",".join(self.formats),
             "PRECISIONS": ",".join(self.precisions),
             "TFLITE_CONVERTER": self.tflite_converter,
+            "DEVICES": ",".join(self.devices),
         }
         return " ".join(["make export", *(f"{k}={shlex.quote(str(v))}" for k, v in variables.items() if v)])
 

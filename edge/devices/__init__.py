@@ -6,7 +6,9 @@ hangs, answers garbage) is a ``Run`` with a reason, never an exception.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from edge.processes import Run
@@ -16,15 +18,17 @@ Progress = Callable[[str], None]
 
 
 class Device(Protocol):
-    """Where artifacts are run.
+    """Where artifacts are run."""
 
-    Attributes:
-        name: on the command line and in the manifest.
-        samples: how many of the check samples it runs, None for all: emulation takes seconds for one.
-    """
+    @property
+    def name(self) -> str:
+        """On the command line and in the manifest."""
+        ...
 
-    name: str
-    samples: int | None
+    @property
+    def samples(self) -> int | None:
+        """How many of the check samples it runs, None for all: emulation takes seconds for one."""
+        ...
 
     def obstacle(self, file: EmittedFile) -> str:
         """Why it cannot take an artifact, empty if it can."""
@@ -45,3 +49,22 @@ class Device(Protocol):
     def close(self) -> None:
         """Leave nothing behind on the device."""
         ...
+
+
+def takers(devices: Iterable[Device], file: EmittedFile) -> list[Device]:
+    """Those that take an artifact."""
+    return [device for device in devices if not device.obstacle(file)]
+
+
+@contextmanager
+def closing_all(devices: Iterable[Device]) -> Iterator[None]:
+    """On the way out, also by an interruption, nothing is left behind on any of them."""
+    with ExitStack() as stack:
+        for device in devices:
+            stack.callback(device.close)
+        yield
+
+
+def slug(name: str) -> str:
+    """A device's name as a file's."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", name)

@@ -1,8 +1,8 @@
 """What Linux would say about the emulated core: the files that runtimes read to choose their kernels.
 
-QEMU's user-mode emulation passes reads of ``/proc`` and ``/sys`` on to the host, unless the files exist under its ``-L``
-folder. A runtime that believed the host's would choose kernels for another core, or crash. The files describe one CPU:
-with one thread, and one only, counts repeat to the digit.
+QEMU's user-mode emulation passes reads of ``/proc`` and ``/sys`` on to the host, unless the files exist under its
+``-L`` folder. A runtime that believed the host's would choose kernels for another core, or crash. The files describe
+one CPU: with one thread, and one only, counts repeat to the digit.
 """
 
 from __future__ import annotations

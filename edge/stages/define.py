@@ -16,6 +16,7 @@ from edge.errors import InputError
 from edge.models import checkpoints, counts, find
 from edge.models.seeded import estimate_batch_norm, seed_weights
 from edge.parity.oracle import Oracle, consult
+from edge.parity.vectors import Vectors
 from edge.request import Request
 
 SEED = 0
@@ -62,6 +63,11 @@ class Network:
     calibration: CalibrationSet
     check: np.ndarray
     oracle: Oracle
+
+    @property
+    def vectors(self) -> Vectors:
+        """What every artifact is checked with, and what it must give."""
+        return Vectors({self.inputs[0]: self.check}, self.oracle.outputs, self.oracle.eager)
 
 
 def _export(network: nn.Module, check: np.ndarray) -> ExportedProgram:
@@ -160,15 +166,14 @@ def proof_samples(network: Network) -> torch.Tensor:
     return torch.from_numpy(network.check[[0, -1]])
 
 
-def save(network: Network, lowered: ExportedProgram, folder: Path) -> tuple[Path, Path, Path]:
-    """Write what workers read: the lowered program, the calibration samples, the check samples.
+def save(network: Network, lowered: ExportedProgram, folder: Path) -> tuple[Path, Path]:
+    """Write what exporters read: the lowered program and the calibration samples.
 
     Returns:
-        The three files, in that order.
+        The two files, in that order.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    program, calibration, check = folder / "program.pt2", folder / "calibration.npz", folder / "check.npz"
+    program, calibration = folder / "program.pt2", folder / "calibration.npz"
     torch.export.save(lowered, program)
-    for file, samples in ((calibration, network.calibration.samples), (check, network.check)):
-        np.savez(file, allow_pickle=False, **{network.inputs[0]: samples})
-    return program, calibration, check
+    np.savez(calibration, allow_pickle=False, **{network.inputs[0]: network.calibration.samples})
+    return program, calibration

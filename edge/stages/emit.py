@@ -13,15 +13,12 @@ from edge.request import Request, Unit
 from edge.stages.define import Network
 from edge.toolchains import environments
 
-Inputs = tuple[Path, Path, Path]
-"""The lowered program, the calibration samples and the check samples, as files."""
-
 
 def emit(
     request: Request,
     network: Network,
     units: tuple[Unit, ...],
-    inputs: Inputs,
+    inputs: tuple[Path, Path, Path],
     folder: Path,
     threads: int,
     progress: Callable[[str], None],
@@ -32,7 +29,7 @@ def emit(
         request: the export.
         network: for its input and output names.
         units: of one format, with one converter.
-        inputs: files that ``define.save`` wrote.
+        inputs: the lowered program, the calibration samples and the check samples, as files.
         folder: new and empty; receives the files.
         threads: how many the worker may use.
         progress: called with a line of text as the work goes on.

@@ -1,21 +1,25 @@
-"""Verify: run one saved artifact and hold it against the oracle and the target's gate."""
+"""Verify: run one saved artifact on a device and hold it against the oracle and the target's gate."""
 
 from __future__ import annotations
 
-import platform
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from edge import processes
+from edge.devices import Device
+from edge.errors import SetupError
+from edge.parity.agreement import Agreement, compare_bits
 from edge.parity.gates import Lowering, compare_with_simulation, judge, remark
-from edge.parity.metrics import Measured, measure
+from edge.parity.metrics import Array, Measured, measure
+from edge.parity.vectors import Vectors, read
+from edge.processes import Run
 from edge.records import EmittedFile, RunJob
-from edge.stages.define import Network
 from edge.targets import Gate
 
-HOST = "host"
+RESULTS = "outputs.npz"
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,12 @@ class Check:
 
     Attributes:
         status: "passed", "failed" or "skipped".
-        reason: what was missed, or why nothing was checked; empty when passed.
+        reason: what was missed, or why nothing was checked, or what to know though it passed.
+        rows: which of the check samples ran.
+        agreement: with the outputs the same artifact, or its build for the host, gave on the host.
         seconds: median of one inference.
+        repeats: seconds of each timed inference, where the device is a real one.
+        conditions: what a board says of itself.
     """
 
     device: str
@@ -33,64 +41,147 @@ class Check:
     status: str
     reason: str
     gate: Gate
+    rows: Sequence[int] = ()
     measured: Measured | None = None
     lowering: Lowering | None = None
+    agreement: Agreement | None = None
     seconds: float | None = None
+    repeats: tuple[float, ...] = ()
     peak_memory_mb: int | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """In a few words: status, figure, reason."""
+        figure = f" at {self.measured.sqnr_db:.1f} dB" if self.measured else ""
+        return f"{self.status}{figure}{f': {self.reason}' if self.reason else ''}"
 
 
-def results_file(folder: Path, file: EmittedFile) -> Path:
-    """Where the outputs of an artifact's run go."""
-    return folder / f"{file.file}.outputs.npz"
+@dataclass(frozen=True)
+class Subject:
+    """A saved artifact and what it is judged by.
+
+    Attributes:
+        file: as emitted; its ``simulation`` is relative to the artifact's folder.
+        artifact: the saved file.
+        gate: the target's, for the artifact's precision.
+        largest_activation: inside the network, see ``Lowered``.
+        host: .npz with the outputs that the host gave for all samples, None on the host itself.
+    """
+
+    file: EmittedFile
+    artifact: Path
+    gate: Gate
+    largest_activation: float
+    host: Path | None = None
+
+
+def skipped(devices: Sequence[Device], file: EmittedFile, gate: Gate) -> Check:
+    """What an artifact gets that none of the devices takes."""
+    reasons = "; ".join(f"{device.name}: {device.obstacle(file)}" for device in devices)
+    return Check(devices[0].name, "", "skipped", reasons, gate)
+
+
+def log_of_check(work: Path) -> Path:
+    """What was printed where an artifact ran, for the work folder of its check."""
+    return processes.log_of(work / RESULTS)
 
 
 def verify(
-    file: EmittedFile,
-    folder: Path,
-    network: Network,
-    largest_activation: float,
-    check_inputs: Path,
-    gate: Gate,
+    subject: Subject,
+    vectors: Vectors,
+    device: Device,
+    work: Path,
     threads: int,
-) -> Check:
-    """Run a saved artifact on the host, in a worker of its own, and judge its outputs.
+    progress: Callable[[str], None],
+) -> tuple[Check, Path | None]:
+    """Run a saved artifact and judge its outputs. A device that cannot be had makes it a skipped check.
 
     Args:
-        file: as emitted.
-        folder: where the file is.
-        network: has the oracle.
-        largest_activation: inside the network, see ``Lowered``.
-        check_inputs: .npz with the samples.
-        gate: the target's, for the artifact's precision.
+        subject: the artifact.
+        vectors: all of them; the device may run fewer.
+        device: where; takes the artifact.
+        work: new folder for what the run needs and leaves.
         threads: how many the runtime may use.
+        progress: called with a line of text as the work goes on.
+
+    Returns:
+        The check, and the .npz with the outputs; None if there are none.
     """
-    if file.runs_on == "target":
-        reason = f"built for the target's core; this host is {platform.machine()}"
-        return Check(HOST, "", "skipped", reason, gate)
-    artifact = folder / file.file
+    file, gate = subject.file, subject.gate
+    try:
+        device.ready(progress)
+    except SetupError as error:
+        return Check(device.name, "", "skipped", error.message, gate), None
+    progress(f"{file.file} on {device.name}")
+    work.mkdir(parents=True)
+    rows = vectors.rows(device.samples)
+    vectors = vectors.take(rows)
+    vectors.save(work / "vectors")
+    results = work / RESULTS
     job = RunJob(
         runtime=file.runtime,
-        artifact=artifact,
+        artifact=subject.artifact,
         inputs=file.inputs,
         outputs=file.outputs,
-        check_inputs=check_inputs,
-        results=results_file(folder, file),
+        check_inputs=work / "vectors" / "inputs.npz",
+        results=results,
         threads=threads,
     )
-    run = processes.run(job)
+    run = device.run(job)
     if run.outputs is None:
-        return Check(HOST, run.runtime, "failed", run.reason, gate, None, None, None, run.peak_memory_mb)
+        return _check(device, run, "failed", run.reason, gate, rows), None
     shapes = {name: outputs.shape for name, outputs in run.outputs.items()}
-    expected = {name: outputs.shape for name, outputs in network.oracle.outputs.items()}
+    expected = {name: outputs.shape for name, outputs in vectors.oracle.items()}
     if shapes != expected:
         reason = f"its outputs are {shapes}, the network's {expected}"
-        return Check(HOST, run.runtime, "failed", reason, gate, None, None, run.seconds, run.peak_memory_mb)
+        return _check(device, run, "failed", reason, gate, rows), None
     tie = (gate.max_rel or 0.0) if gate.top1 is not None else 0.0
-    measured = measure(network.oracle.outputs, network.oracle.eager, run.outputs, tie)
-    lowering = None
-    if file.simulation:
-        with np.load(folder / file.simulation) as simulation:
-            lowering = compare_with_simulation(file.simulated_by, dict(simulation), network.oracle.outputs, run.outputs)
+    measured = measure(vectors.oracle, vectors.eager, run.outputs, tie)
+    lowering = _lowering(subject, rows, vectors, run.outputs)
+    agreement = compare_bits(_taken(read(subject.host), rows), run.outputs) if subject.host else None
     misses = judge(measured, lowering, file.notes, gate)
-    status, reason = ("failed", misses) if misses else ("passed", remark(largest_activation, gate))
-    return Check(HOST, run.runtime, status, reason, gate, measured, lowering, run.seconds, run.peak_memory_mb)
+    status, reason = ("failed", misses) if misses else ("passed", remark(subject.largest_activation, gate))
+    check = _check(device, run, status, reason, gate, rows, measured, lowering, agreement)
+    np.savez(results, allow_pickle=False, **run.outputs)
+    return check, results
+
+
+def _check(
+    device: Device,
+    run: Run,
+    status: str,
+    reason: str,
+    gate: Gate,
+    rows: Sequence[int],
+    measured: Measured | None = None,
+    lowering: Lowering | None = None,
+    agreement: Agreement | None = None,
+) -> Check:
+    return Check(
+        device.name,
+        run.runtime,
+        status,
+        reason,
+        gate,
+        rows,
+        measured,
+        lowering,
+        agreement,
+        run.seconds,
+        run.repeats,
+        run.peak_memory_mb,
+        run.conditions,
+    )
+
+
+def _taken(arrays: dict[str, Array], rows: list[int]) -> dict[str, Array]:
+    """Those of the rows that the arrays have: a simulation may cover fewer samples than the check."""
+    return {name: values[[row for row in rows if row < len(values)]] for name, values in arrays.items()}
+
+
+def _lowering(subject: Subject, rows: list[int], vectors: Vectors, outputs: dict[str, np.ndarray]) -> Lowering | None:
+    if not subject.file.simulation:
+        return None
+    simulation = _taken(read(subject.artifact.parent / subject.file.simulation), rows)
+    return compare_with_simulation(subject.file.simulated_by, simulation, vectors.oracle, outputs)

@@ -48,3 +48,15 @@ def write(manifest: Manifest, folder: Path) -> None:
         folder.rename(_retired(folder))
     staged.rename(folder)
     sweep(folder)
+
+
+def update(manifest: Manifest, folder: Path) -> None:
+    """Put a finished folder's new report and, last, its new manifest in the place of the old ones."""
+    from edge.report import page
+
+    staged = staging(folder)
+    staged.mkdir(parents=True)
+    page.write(manifest, staged / REPORT)
+    (staged / manifests.FILE).write_text(manifests.text(manifest), encoding="utf-8")
+    for name in (REPORT, manifests.FILE):
+        (staged / name).replace(folder / name)

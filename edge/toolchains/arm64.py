@@ -1,4 +1,4 @@
-"""The tools for 64-bit Arm targets, from Debian's packages: cross compiler, emulator, and LLVM's models of the cores."""
+"""The tools for 64-bit Arm targets, from Debian's packages: cross compiler, emulator, LLVM's core models."""
 
 from __future__ import annotations
 
