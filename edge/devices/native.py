@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import math
+import platform
+import re
 import signal
 import statistics
 from collections.abc import Iterable
@@ -22,11 +24,24 @@ import numpy as np
 from edge import layouts
 from edge.processes import Exit, Library, Run
 from edge.records import EmittedFile, Port, RunJob
+from edge.runners import build
+from edge.toolchains.environments import lock_file
 
 START = ("lib/ld-linux-aarch64.so.1", "--library-path", "lib", "./run")
 """Starts a runner in its bundle's folder, with the bundle's own loader and C library."""
 
-RUNTIMES = ("tvm", "executorch", "executorch_bundled", "litert")
+RUNTIMES = {
+    "tvm": ("TVM", "apache-tvm"),
+    "executorch": ("ExecuTorch", "executorch"),
+    "executorch_bundled": ("ExecuTorch", "executorch"),
+    "litert": ("LiteRT", "ai-edge-litert"),
+}
+"""Those with a native runner: title, and the wheel that their libraries come from."""
+
+COMPILED = ("tvm",)
+"""Runtimes whose artifacts are machine code; the others' run on any core."""
+
+MACHINE = "aarch64"
 RAW = np.dtype("<f4")
 
 
@@ -55,8 +70,19 @@ def obstacle(file: EmittedFile) -> str:
     """Why no native runner takes an artifact; empty if one does."""
     if file.runtime not in RUNTIMES:
         return f"no native runner for {file.runtime}"
+    if file.runtime in COMPILED and file.runs_on == "host" and platform.machine() != MACHINE:
+        return f"compiled for this host, which is {platform.machine()}"
     odd = [f"{port.name} is {port.dtype}" for port in (*file.inputs, *file.outputs) if port.dtype != "float32"]
     return f"native runners read and write float32; {', '.join(odd)}" if odd else ""
+
+
+def title(runtime: str) -> str:
+    """What a native runner runs with, and its version, which is locked."""
+    name, wheel = RUNTIMES[runtime]
+    lock = lock_file(build.WHEELS).read_text(encoding="utf-8")
+    version = re.search(rf"^{re.escape(wheel)}==(\S+)", lock, re.MULTILINE)
+    assert version, f"{wheel} is locked"
+    return f"{name} {version[1]}"
 
 
 def input_names(job: RunJob) -> list[str]:
@@ -67,6 +93,11 @@ def input_names(job: RunJob) -> list[str]:
 def output_names(job: RunJob) -> list[str]:
     """Names of the output files, in the order of the ports."""
     return [f"output_{index}.f32" for index in range(len(job.outputs))]
+
+
+def output_bytes(job: RunJob, plan: Plan) -> int:
+    """Size of all output files."""
+    return sum(_output_bytes(port, plan.samples) for port in job.outputs)
 
 
 def write_inputs(job: RunJob, samples: int, folder: Path) -> None:
@@ -94,13 +125,13 @@ def arguments(job: RunJob, plan: Plan, artifact: str, folder: str) -> list[str]:
     }
     line = [artifact, *(str(part) for pair in numbers.items() for part in pair)]
     for name, port in zip(input_names(job), job.inputs, strict=True):
-        line += ["--input", f"{folder}/{name}:{'x'.join(map(str, port.shape))}"]
-    for name in output_names(job):
-        line += ["--output", f"{folder}/{name}"]
+        line += ["--input", f"{port.tensor}={folder}/{name}:{'x'.join(map(str, port.shape))}"]
+    for name, port in zip(output_names(job), job.outputs, strict=True):
+        line += ["--output", f"{port.tensor}={folder}/{name}"]
     return line
 
 
-def read(job: RunJob, plan: Plan, folder: Path, answer: bytes, end: Exit, runtime: str = "") -> Run:
+def read(job: RunJob, plan: Plan, folder: Path, answer: bytes, end: Exit, runtime: str) -> Run:
     """Read and judge what a runner answered.
 
     Args:
@@ -116,14 +147,14 @@ def read(job: RunJob, plan: Plan, folder: Path, answer: bytes, end: Exit, runtim
     """
     events, garbage = _events(answer)
     found = {event["event"]: event for event in events}
-    memory = end.peak_memory_mb
+    memory = 0
     try:
         if reason := _told(found) or _ended(end) or garbage or ("" if "ran" in found else "ended without an answer"):
             raise Garbage(reason)
         ran = found["ran"]
         samples = _seconds(ran, "seconds", plan.samples)
         repeats = _seconds(ran, "repeats", plan.repeats)
-        memory = max(memory, int(ran.get("peak_memory_kib", 0)) // 1024)
+        memory = int(ran["peak_memory_kib"]) // 1024
         _compare_shapes(ran.get("outputs"), job.outputs)
         outputs = {
             port.name: _read_output(folder / name, port, plan.samples)
@@ -193,9 +224,13 @@ def _compare_shapes(shapes: Any, ports: Iterable[Port]) -> None:
         raise Garbage(f"its outputs are {shapes}, the artifact's {expected}")
 
 
+def _output_bytes(port: Port, samples: int) -> int:
+    return samples * math.prod(port.shape) * RAW.itemsize
+
+
 def _read_output(file: Path, port: Port, samples: int) -> np.ndarray:
     """Outputs (N, ...) from a file of N raw outputs."""
-    expected = samples * math.prod(port.shape) * RAW.itemsize
+    expected = _output_bytes(port, samples)
     size = file.stat().st_size if file.is_file() else 0
     if size != expected:
         raise Garbage(f"{size} bytes of {port.name} came back, {expected} expected")
