@@ -128,6 +128,7 @@ def render(manifest: Manifest) -> str:
         emitted=[entry for entry in entries if entry.lines[0].emitted],
         remarks=summary.remarks(manifest),
         devices=list(dict.fromkeys(line.device for line in lines)),
+        has_agreement=any(line.check.get("host_agreement") for line in lines),
         has_lowering=any(line.check.get("lowering") for line in lines),
         has_classes=any(line.check.get("top1") is not None for line in lines),
         kinds=Counter(next((found for line in lines if (found := plots.kinds(line))), ())),

@@ -122,7 +122,8 @@ class Line:
         short: the file's name without the network's, or what was to be made.
         status: of this check; an artifact that nothing checked is skipped.
         reason: why it failed or was skipped, or what to know though it passed; "" if there is nothing to say.
-        one_of_several: the artifact has other checks.
+        first: of the artifact's checks.
+        elsewhere: the label says on which device: it is not the host, or not the only one.
     """
 
     artifact: Mapping[str, Any]
@@ -130,7 +131,8 @@ class Line:
     short: str
     status: Status
     reason: str
-    one_of_several: bool = False
+    first: bool = True
+    elsewhere: bool = False
 
     @property
     def emitted(self) -> bool:
@@ -144,8 +146,8 @@ class Line:
 
     @property
     def label(self) -> str:
-        """The short name, and the device where the artifact has several checks."""
-        return f"{self.short} on {self.device}" if self.one_of_several else self.short
+        """The short name, and the device if it is not simply the host."""
+        return f"{self.short} on {self.device}" if self.elsewhere else self.short
 
     @property
     def device(self) -> str:
@@ -194,8 +196,14 @@ class Line:
         return Figure(figure.text, f"≥ {decibels(least)}", missed=value < least)
 
     @property
+    def same_bits(self) -> Figure:
+        """Share of the output elements with the same bits as on the host."""
+        agreement = self.check.get("host_agreement")
+        return Figure(percent(agreement["identical"])) if agreement else Figure()
+
+    @property
     def seconds(self) -> Figure:
-        """Of one inference on the machine that checked."""
+        """Of one inference on the device that checked; the emulator's are not kept."""
         seconds = self.check.get("seconds")
         return Figure() if seconds is None else Figure(human_seconds(seconds))
 
@@ -217,11 +225,12 @@ class Line:
 def _lines_of(artifact: Mapping[str, Any], model: str) -> Iterable[Line]:
     short = plain(artifact["file"] or f"{artifact['format']} {artifact['precision']}").removeprefix(f"{model}.")
     checks = artifact.get("checks") or [{"status": "skipped", "reason": "nothing checked it"}]
-    for check in checks:
+    for index, check in enumerate(checks):
         reason = plain(check.get("reason") or "")
         if not reason and check["status"] != "passed":
             reason = "no reason was recorded"
-        yield Line(artifact, check, short, check["status"], reason, len(checks) > 1)
+        elsewhere = len(checks) > 1 or check.get("device", "host") != "host"
+        yield Line(artifact, check, short, check["status"], reason, index == 0, elsewhere)
 
 
 def lines(manifest: Manifest) -> list[Line]:

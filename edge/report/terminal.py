@@ -42,16 +42,19 @@ def table(manifest: Manifest) -> Table:
         pad_edge=False,
     )
     result.add_column("artifact", overflow="fold")
-    for heading in ("size", "SQNR and gate", "max rel", "top-1", "host time"):
+    lines = summary.lines(manifest)
+    compared = any(line.check.get("host_agreement") for line in lines)
+    for heading in ("size", "SQNR and gate", "max rel", "top-1", *(["same bits"] if compared else []), "time"):
         result.add_column(heading, justify="right", no_wrap=True)
     result.add_column("status", no_wrap=True)
-    for line in summary.lines(manifest):
+    for line in lines:
         result.add_row(
-            Text(line.label),
-            line.size,
+            Text(line.label) if line.first else Text(f"  on {line.device}", style="dim"),
+            line.size if line.first else "",
             _sqnr(line.sqnr),
             _figure(line.max_rel),
             _figure(line.top1),
+            *([_figure(line.same_bits)] if compared else []),
             _figure(line.seconds),
             Text(line.status, style=STYLES[line.status]),
         )
