@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edge.errors import SetupError
+from edge.targets.profile import Precision
 from edge.toolchains import arm64
 
 TRIPLE = "aarch64-linux-gnu"
@@ -79,11 +80,15 @@ LANES = {"16b": 16, "8b": 8, "8h": 8, "4h": 4, "4s": 4, "2s": 2, "2d": 2, "1d": 
 FP32 = _names("4s 2s s")
 FP16 = _names("8h 4h h")
 
-MULTIPLIES = ("fp32 FMA", "fp32 multiply", "fp16 FMA", "fp16 multiply", "integer dot product", "integer multiply")
-"""What a network's multiplications can be executed as."""
-
-PRECISION_OF = dict(zip(MULTIPLIES, ("fp32", "fp32", "fp16", "fp16", "int8", "int8"), strict=True))
-"""The precision in a target's ``peak_flop_per_cycle`` that each is held against."""
+PRECISION_OF: dict[str, Precision] = {
+    "fp32 FMA": "fp32",
+    "fp32 multiply": "fp32",
+    "fp16 FMA": "fp16",
+    "fp16 multiply": "fp16",
+    "integer dot product": "int8",
+    "integer multiply": "int8",
+}
+"""What multiplications can be executed as, and the precision whose peak each is held against."""
 
 VECTOR_OPERAND = re.compile(r"\bv\d+\.(\d*[bhsdq])")
 SCALAR_OPERAND = re.compile(r"[bhsdq]\d+")
@@ -97,7 +102,7 @@ class Instruction:
     Attributes:
         text: as the assembler writes it, one space between the mnemonic and the operands.
         kind: one of ``CLASSES``.
-        multiplies: one of ``MULTIPLIES`` if it multiplies elements, else empty.
+        multiplies: a key of ``PRECISION_OF`` if it multiplies elements, else empty.
         elements: how many multiplications it does.
     """
 
@@ -190,7 +195,7 @@ def _floating_point(mnemonic: str, vector: str) -> str:
 
 
 def _multiplies(mnemonic: str, register: str) -> str:
-    """One of ``MULTIPLIES``, by the mnemonic and the arrangement or the letter of the register it writes."""
+    """A key of ``PRECISION_OF``, by the mnemonic and the arrangement or the letter of the register it writes."""
     if mnemonic in DOT:
         return "integer dot product"
     if mnemonic in MULTIPLY_INTEGER:
