@@ -81,6 +81,7 @@ class Run:
         repeats: seconds of each timed inference after the warm-ups, where the device was asked for some.
         conditions: what a board says of itself, in words: kernel, model, governor, temperature before and after.
         libraries: where a native runner had its libraries, itself included.
+        executed: which blocks of code ran, where an emulator counted them, see ``edge.cost.counter``.
     """
 
     outputs: dict[str, np.ndarray] | None
@@ -91,15 +92,16 @@ class Run:
     repeats: tuple[float, ...] = ()
     conditions: dict[str, str] = field(default_factory=dict)
     libraries: tuple[Library, ...] = ()
+    executed: Path | None = None
 
 
 def log_of(path: Path) -> Path:
     """What the worker printed that emitted into a job's folder, or that ran into its results file."""
-    return _desk(path) / "log.txt"
+    return desk(path) / "log.txt"
 
 
-def _desk(path: Path) -> Path:
-    """A worker's own folder, beside what it makes: job, events, log."""
+def desk(path: Path) -> Path:
+    """The folder of a run or a worker, beside what it makes: job, events, log."""
     return path.with_name(path.name + ".work")
 
 
@@ -288,7 +290,7 @@ def emit(
     remaining = job.precisions
     while remaining:
         part = {"kind": "emit", **records.to_json(replace(job, precisions=remaining))}
-        events, end = _work(part, environment, job.threads, limit_s, _desk(job.folder), on_event)
+        events, end = _work(part, environment, job.threads, limit_s, desk(job.folder), on_event)
         for event in events:
             if event["event"] == "emitted":
                 files = tuple(records.emitted_from_json(f) for f in event["files"])
@@ -314,7 +316,7 @@ def run(job: records.RunJob, environment: str = "base", limit_s: float = 900) ->
         Its outputs, or the reason why there are none.
     """
     data = {"kind": "run", **records.to_json(job)}
-    events, end = _work(data, environment, job.threads, limit_s, _desk(job.results), _silent)
+    events, end = _work(data, environment, job.threads, limit_s, desk(job.results), _silent)
     found = {event["event"]: event for event in events}
     runtime = found["runtime"]["title"] if "runtime" in found else ""
     if "ran" in found and not end.reason:

@@ -7,11 +7,20 @@ the bits that the target's arithmetic gives. Its speed says nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from edge.devices import core_files
+import numpy as np
+
+from edge import processes
+from edge.cost import counter
+from edge.devices import Progress, core_files, native
 from edge.fingerprint import text_digest
+from edge.processes import Run
+from edge.records import EmittedFile, RunJob
+from edge.runners import artifacts, build
 from edge.targets import Target
+from edge.targets.profile import Caches
 from edge.toolchains import arm64
 from edge.toolchains.environments import exclusive
 from edge.toolchains.places import PRIVATE
@@ -19,6 +28,7 @@ from edge.toolchains.places import PRIVATE
 ROOTS = PRIVATE / "emulated"
 GUEST_MEMORY = "0x100000000"
 """4 GiB, reserved at the start: without it the host's randomised layout would decide the guest's addresses."""
+LIMIT_S = 1800
 
 
 def root(target: Target) -> Path:
@@ -43,11 +53,75 @@ def command(target: Target, *options: str, files: Path | None = None) -> list[st
         files: another ``-L`` folder that holds the core's files beside a whole system.
     """
     assert target.emulated is not None
-    qemu = arm64.program("qemu-aarch64")
-    place = files or root(target)
-    return [str(qemu.path), "-cpu", target.emulated.cpu, "-L", str(place), "-R", GUEST_MEMORY, "-seed", "0", *options]
+    qemu, place = arm64.program("qemu-aarch64"), files or root(target)
+    # QEMU hands its own environment to the program, where its size would shift the stack, and with it cache misses.
+    unset = [part for name in environment() for part in ("-U", name)]
+    fixed = ["-R", GUEST_MEMORY, "-seed", "0", *unset]
+    return [str(qemu.path), "-cpu", target.emulated.cpu, "-L", str(place), *fixed, *options]
 
 
 def environment() -> Mapping[str, str]:
-    """All variables of an emulated run. QEMU hands them to the program, where their size would shift the stack."""
-    return {"LD_LIBRARY_PATH": arm64.program("qemu-aarch64").environment["LD_LIBRARY_PATH"]}
+    """All variables of the emulator."""
+    return arm64.program("qemu-aarch64").environment
+
+
+class Emulated:
+    """Runs what a native runner takes, with one thread, and a few samples: an inference takes seconds here."""
+
+    name = "emulated"
+    samples = 4
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def obstacle(self, file: EmittedFile) -> str:
+        """A library for the host is not for the core."""
+        return native.obstacle(file)
+
+    def ready(self, progress: Progress) -> None:
+        """Unpack the emulator and the target's tools, build the counter, write the core's files."""
+        arm64.ensure(progress)
+        counter.ensure(progress)
+        root(self._target)
+
+    def run(self, job: RunJob) -> Run:
+        """Run in the runtime's native runner; the last inference is counted. The emulator's seconds are left out."""
+        with np.load(job.check_inputs) as samples:
+            count = len(samples[job.inputs[0].name])
+        return self._run(job, native.Plan(samples=count, limit_s=LIMIT_S), caches=None)
+
+    def count(self, job: RunJob) -> Run:
+        """Count one warm inference and the caches' misses: always the same command, so that counts repeat."""
+        return self._run(job, native.Plan(samples=1, warmups=1, repeats=1, limit_s=LIMIT_S), self._target.caches)
+
+    def _run(self, job: RunJob, plan: native.Plan, caches: Caches | None) -> Run:
+        assert self._target.emulated is not None
+        bundle = build.bundle(job.runtime, _silent)
+        desk = processes.desk(job.results)
+        desk.mkdir(parents=True)
+        try:
+            real = artifacts.prepare(job.runtime, job.artifact, desk)
+        except ValueError as error:
+            return Run(None, str(error), native.title(job.runtime))
+        # Short names of the same length wherever this runs: the program's arguments lie on its stack.
+        artifact = desk / f"artifact{real.suffix}"
+        for link, file in ((desk / "lib", bundle / "lib"), (desk / "run", bundle / "run"), (artifact, real)):
+            link.symlink_to(file)
+        native.write_inputs(job, plan.samples, desk)
+        executed, answer = desk / "executed.txt", desk / "answer.jsonl"
+        line = [
+            *command(self._target, *counter.options(counter.ensure(_silent), executed, caches)),
+            *native.START,
+            *native.arguments(replace(job, threads=1), plan, f"./{artifact.name}", "."),
+        ]
+        end = processes.execute(line, environment(), desk, LIMIT_S, log=processes.log_of(job.results), output=answer)
+        runtime = f"{native.title(job.runtime)}, QEMU's {self._target.emulated.cpu}"
+        run = native.read(job, plan, desk, answer.read_bytes(), end, runtime)
+        return replace(run, seconds=None, executed=executed if run.outputs else None)
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+def _silent(line: str) -> None:
+    pass

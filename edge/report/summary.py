@@ -123,7 +123,6 @@ class Line:
         status: of this check; an artifact that nothing checked is skipped.
         reason: why it failed or was skipped, or what to know though it passed; "" if there is nothing to say.
         first: of the artifact's checks.
-        elsewhere: the label says on which device: it is not the host, or not the only one.
     """
 
     artifact: Mapping[str, Any]
@@ -132,7 +131,6 @@ class Line:
     status: Status
     reason: str
     first: bool = True
-    elsewhere: bool = False
 
     @property
     def emitted(self) -> bool:
@@ -146,8 +144,8 @@ class Line:
 
     @property
     def label(self) -> str:
-        """The short name, and the device if it is not simply the host."""
-        return f"{self.short} on {self.device}" if self.elsewhere else self.short
+        """The short name, and the device if it is not the host."""
+        return self.short if self.device == "host" else f"{self.short} on {self.device}"
 
     @property
     def device(self) -> str:
@@ -229,8 +227,7 @@ def _lines_of(artifact: Mapping[str, Any], model: str) -> Iterable[Line]:
         reason = plain(check.get("reason") or "")
         if not reason and check["status"] != "passed":
             reason = "no reason was recorded"
-        elsewhere = len(checks) > 1 or check.get("device", "host") != "host"
-        yield Line(artifact, check, short, check["status"], reason, index == 0, elsewhere)
+        yield Line(artifact, check, short, check["status"], reason, index == 0)
 
 
 def lines(manifest: Manifest) -> list[Line]:

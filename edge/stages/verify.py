@@ -77,9 +77,9 @@ class Subject:
 
 
 def skipped(devices: Sequence[Device], file: EmittedFile, gate: Gate) -> Check:
-    """What an artifact gets that none of the devices takes."""
+    """What an artifact gets that none of the devices takes; it has no device."""
     reasons = "; ".join(f"{device.name}: {device.obstacle(file)}" for device in devices)
-    return Check(devices[0].name, "", "skipped", reasons, gate)
+    return Check("", "", "skipped", reasons, gate)
 
 
 def log_of_check(work: Path) -> Path:
