@@ -26,7 +26,7 @@ class Acceleration:
         adapter: the GPU that LiteRT chose, as it describes it; empty if it found none.
         taken: operators on the GPU; None when all are.
         left: operators on the CPU.
-        obstacles: the accelerator's words for each operator it cannot take; its neighbours may stay on the CPU too.
+        obstacles: kinds of operators that it cannot take, with its reasons; their neighbours may stay on the CPU too.
     """
 
     adapter: str
@@ -51,5 +51,7 @@ def read(log: str) -> Acceleration:
     found, rest = _LEFT.search(log), _REST.search(log)
     if not found or not rest:
         return Acceleration(adapter, 0, 0, ("LiteRT does not say why",))
-    obstacles = tuple(dict.fromkeys(found["operators"].strip().splitlines()))
+    # "RESHAPE: Tensor dimensions must be less than 5. <name of a tensor>": one line each, the reason may be missing.
+    kinds = (line.strip().partition(". ")[0].rstrip(".: ") for line in found["operators"].splitlines())
+    obstacles = tuple(dict.fromkeys(kinds))
     return Acceleration(adapter, 0 if found["taken"] == "No" else int(found["taken"]), int(rest[1]), obstacles)
