@@ -6,7 +6,7 @@ faults, or of half-precision arithmetic, which the software driver does not have
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from edge import processes
@@ -21,12 +21,11 @@ ON_THE_CPU = "on the CPU"
 """Key of ``Run.conditions``: what the accelerator left to the CPU; missing when it took the whole file."""
 
 
-@dataclass(frozen=True)
 class SoftwareGpu:
-    """The device; see ``edge.devices.Device``."""
+    """Runs TFLite files, a few samples: an inference takes a second or more."""
 
-    name: str = "software-gpu"
-    samples: int | None = 4
+    name = "software-gpu"
+    samples = 4
 
     def obstacle(self, file: EmittedFile) -> str:
         """It takes TFLite files with float32 inputs and outputs."""
