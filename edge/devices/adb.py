@@ -21,7 +21,7 @@ from edge.errors import UsageError
 from edge.processes import Exit
 
 SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
-OWN_FAILURE = ("adb: ", "error: ")
+LOST = re.compile(r"(adb: )?error: (.*: )?(device .*(not found|offline|unauthorized)|no devices|closed|protocol fault)")
 
 
 class Phone(Remote):
@@ -61,4 +61,4 @@ class Phone(Remote):
         self._step(trouble, self._adb("pull", file, str(local)), desk, self._effort.transfer_s)
 
     def _is_lost(self, end: Exit, said: Sequence[str]) -> bool:
-        return end.status > 0 and bool(said) and said[-1].startswith(OWN_FAILURE)
+        return end.status > 0 and any(map(LOST.match, said))

@@ -207,7 +207,7 @@ class Remote(ABC):
         if self._is_lost(end, said):
             raise Failed(f"the connection was lost while it ran: {_essence(said)}")
         after = self._ask(SURVEY, desk)
-        if end.status == 0:
+        if not native.reason(answer.read_bytes(), end):
             for name in native.output_names(job):
                 self._fetch(f"{place}/{name}", desk / name, desk)
         run = native.read(job, plan, desk, answer.read_bytes(), end, native.title(job.runtime))

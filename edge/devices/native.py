@@ -131,6 +131,13 @@ def arguments(job: RunJob, plan: Plan, artifact: str, folder: str) -> list[str]:
     return line
 
 
+def reason(answer: bytes, end: Exit) -> str:
+    """Why there are no outputs, as far as a runner's answer and its end tell; empty if they are there to be read."""
+    events, garbage = _events(answer)
+    found = {event["event"]: event for event in events}
+    return _told(found) or _ended(end) or garbage or ("" if "ran" in found else "ended without an answer")
+
+
 def read(job: RunJob, plan: Plan, folder: Path, answer: bytes, end: Exit, runtime: str) -> Run:
     """Read and judge what a runner answered.
 
@@ -145,12 +152,11 @@ def read(job: RunJob, plan: Plan, folder: Path, answer: bytes, end: Exit, runtim
     Returns:
         Its outputs (N, ...) float32, feature maps NCHW, or the reason why there are none.
     """
-    events, garbage = _events(answer)
-    found = {event["event"]: event for event in events}
+    if why := reason(answer, end):
+        return Run(None, why, runtime)
+    found = {event["event"]: event for event in _events(answer)[0]}
     memory = 0
     try:
-        if reason := _told(found) or _ended(end) or garbage or ("" if "ran" in found else "ended without an answer"):
-            raise Garbage(reason)
         ran = found["ran"]
         samples = _seconds(ran, "seconds", plan.samples)
         repeats = _seconds(ran, "repeats", plan.repeats)
