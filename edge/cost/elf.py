@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-LOAD, EH_FRAME_HDR = 1, 0x6474E550  # types of segments
+LOAD = 1  # type of a segment
 SYMBOL_TABLES = (2, 11)  # types of sections: .symtab and .dynsym
 FUNCTIONS = (2, 10)  # types of symbols: functions, and those that choose one at load time
-RELATIVE_TO_PLACE, RELATIVE_TO_TABLE = 0x1B, 0x3B  # encodings of pointers in .eh_frame, as every compiler writes them
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,11 @@ class Image:
         found = self.functions[index] if index >= 0 else None
         return found if found and address < found.end else None
 
+    def named_before(self, function: Function) -> str:
+        """Name of the nearest function before another that has one."""
+        index = bisect.bisect_left(self.functions, function.start, key=lambda other: other.start)
+        return next((other.name for other in reversed(self.functions[:index]) if other.name), "")
+
 
 def read(path: Path) -> Image:
     """An image's extent and functions, from its symbol tables, and from its unwind table where they are stripped.
@@ -60,7 +64,7 @@ def read(path: Path) -> Image:
     # Of several names for one place the first in alphabetical order stands; those with an underscore come last.
     for function in sorted(_symbols(data, sections), key=lambda f: (f.name.startswith("_"), f.name)):
         functions.setdefault(function.start, function)
-    for function in _unwound(data, segments, loaded):
+    for function in _unwound(data, sections):
         functions.setdefault(function.start, function)
     return Image(path, low, high, tuple(functions[start] for start in sorted(functions)))
 
@@ -90,22 +94,24 @@ def _symbols(data: bytes, sections: list[tuple[int, ...]]) -> Iterator[Function]
                 yield Function(start, end, text)
 
 
-def _unwound(data: bytes, segments: list[tuple[int, ...]], loaded: list[tuple[int, ...]]) -> Iterator[Function]:
-    """Functions without names, from the search table of the unwind table."""
-
-    def offset(address: int) -> int:
-        return next(s[2] + address - s[3] for s in loaded if s[3] <= address < s[3] + s[5])
-
-    for segment in segments:
-        if segment[0] != EH_FRAME_HDR:
+def _unwound(data: bytes, sections: list[tuple[int, ...]]) -> Iterator[Function]:
+    """Functions without names, from the unwind table."""
+    for name, _, _, address, at, size, *_ in sections:
+        if not data.startswith(b".eh_frame\0", _names(data, sections) + name):
             continue
-        base, at = segment[3], segment[2]
-        version, pointer_encoding, _, table_encoding = data[at : at + 4]
-        if (version, pointer_encoding, table_encoding) != (1, RELATIVE_TO_PLACE, RELATIVE_TO_TABLE):
-            return
-        (count,) = struct.unpack_from("<I", data, at + 8)
-        for index in range(count):
-            start, entry = struct.unpack_from("<ii", data, at + 12 + 8 * index)
-            # An entry is its length, its prologue's distance, where the function begins, and how long it is.
-            (size,) = struct.unpack_from("<I", data, offset(base + entry) + 12)
-            yield Function(base + start, base + start + size, "")
+        end = at + size
+        home = address - at
+        while at + 16 <= end:
+            length, kind, begin, extent = struct.unpack_from("<IIiI", data, at)
+            if length == 0:
+                break
+            if kind:  # 0 is a prologue that entries share, else the distance to it
+                start = home + at + 8 + begin  # relative to its own place, as every compiler for Arm writes it
+                yield Function(start, start + extent, "")
+            at += 4 + length
+
+
+def _names(data: bytes, sections: list[tuple[int, ...]]) -> int:
+    """Where the names of sections begin."""
+    (index,) = struct.unpack_from("<H", data, 62)
+    return sections[index][4]

@@ -11,8 +11,10 @@ from edge.cost import elf
 from edge.processes import Library
 from edge.toolchains import arm64
 
-# TVM compiles an operator, or several fused, to a function of this name behind an entry point of the other.
-OPERATOR = re.compile(r"__tvm_ffi_(?P<entry>\w+)|(?P<body>\w+)_compute_")
+# TVM compiles an operator, or several fused, to a function of the second name behind an entry point of the first. What
+# it may run in parallel follows the second as functions without names.
+ENTRY = re.compile(r"__tvm_ffi_(\w+)")
+BODY = re.compile(r"(\w+)_compute_")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Places:
             if image.low <= address - base < image.high:
                 offset = address - base
                 function = image.function(offset)
-                return Place(name, offset, _name(function), _operator(function))
+                return Place(name, offset, _name(function), _operator(image, function))
         return Place("", address)
 
 
@@ -68,9 +70,15 @@ def _name(function: elf.Function | None) -> str:
     return demangled(function.name) if function.name else f"function at 0x{function.start:x}"
 
 
-def _operator(function: elf.Function | None) -> str:
-    found = OPERATOR.fullmatch(function.name) if function else None
-    return (found["entry"] or found["body"]) if found else ""
+def _operator(image: elf.Image, function: elf.Function | None) -> str:
+    if function is None:
+        return ""
+    found = (
+        ENTRY.fullmatch(function.name) or BODY.fullmatch(function.name)
+        if function.name
+        else BODY.fullmatch(image.named_before(function))
+    )
+    return found[1] if found else ""
 
 
 def demangled(name: str) -> str:
