@@ -130,6 +130,28 @@ def verify(
 
 
 @app.command()
+def cost(
+    folder: Annotated[Path, typer.Argument(help="What an export made: dist/<target>/<model>.")],
+    artifacts: Annotated[list[str] | None, typer.Option("--artifact", help="Only these files; repeatable.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count one inference of each artifact on the emulated core: instructions, modelled cycles, the hottest code."""
+    from edge import costing
+    from edge.progress import Reporter
+    from edge.report import terminal
+
+    manifest, counted = costing.count(folder, _names(artifacts or []), Reporter(_console(stderr=True)))
+    if as_json:
+        _print_json(costing.figures(manifest, counted))
+        return
+    console = _console()
+    for table in terminal.cost_tables(manifest, counted):
+        console.print(table)
+    page = f"{os.path.relpath(folder)}/report.html"
+    console.print(page, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def models(as_json: Json = False) -> None:
     """List the networks: parameters as trained and folded, multiply-accumulates, input."""
     import torch

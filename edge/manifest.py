@@ -88,6 +88,7 @@ def check_entry(check: Check) -> Manifest:
             "samples": {"sqnr_db": measured.sample_sqnr_db, "kind": [SAMPLE_KINDS[row] for row in check.rows]},
             "lowering": dataclasses.asdict(check.lowering) if check.lowering else None,
             "host_agreement": dataclasses.asdict(check.agreement) if check.agreement else None,
+            "executed": {"ran": check.audit.ran, **to_json(check.audit)} if check.audit else None,
         }
     return _finite(entry)
 

@@ -230,7 +230,8 @@ def _checked(run: _Run, unit: Unit, emission: Emission, work: Path, step: Callab
             subject = Subject(
                 file,
                 run.staged / file.file,
-                run.request.target.gates[unit.precision],
+                run.request.target,
+                unit.precision,
                 run.lowered.largest_activation,
                 run.staged / host if host else None,
             )

@@ -61,7 +61,8 @@ def _check(finished: Finished, entry: Manifest, device: Device, vectors: Vectors
     subject = Subject(
         emitted_file(entry),
         finished.folder / entry["file"],
-        finished.target.gates[entry["precision"]],
+        finished.target,
+        entry["precision"],
         finished.manifest["network"]["largest_activation"],
         finished.folder / host if host else None,
     )

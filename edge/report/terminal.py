@@ -6,10 +6,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from edge.report import summary
+from edge.report import costs, summary
 from edge.report.summary import Figure, Manifest, Status, verdict
 
-__all__ = ["table", "verdict"]
+__all__ = ["cost_tables", "table", "verdict"]
 
 STYLES: dict[Status, str] = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
 
@@ -58,4 +58,36 @@ def table(manifest: Manifest) -> Table:
             _figure(line.seconds),
             Text(line.status, style=STYLES[line.status]),
         )
+    return result
+
+
+def cost_tables(manifest: Manifest, counted: list[str]) -> list[Table]:
+    """What each artifact costs on the emulated core, and the hottest code of each that was just counted."""
+    title = f"{manifest['model']} on the emulated core of {manifest['profile']['title']}: one warm inference"
+    overview = _plain_table(title, ("artifact", "instructions", "vector FMA", "modelled cycles", "of the floor", "ran"))
+    overview.caption = Text("\n").join(Text(note, style="dim") for note in costs.notes(manifest))
+    tables = [overview]
+    for line in costs.lines(manifest):
+        overview.add_row(line.short, line.instructions, line.vector_fma, line.cycles, line.share, line.ran)
+        if f"{manifest['model']}.{line.short}" in counted:
+            hot = _plain_table(f"{line.short}: the hottest code", ("share", "cycles", "executions", "where"))
+            for spot in line.spots:
+                hot.add_row(spot.share, spot.cycles, spot.executions, spot.operator or spot.where)
+            tables.append(hot)
+    return tables
+
+
+def _plain_table(title: str, columns: tuple[str, ...]) -> Table:
+    """A table whose first and last columns are words and whose others are figures."""
+    result = Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        caption_justify="left",
+        caption_style="",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for index, column in enumerate(columns):
+        number = 0 < index < len(columns) - 1
+        result.add_column(column, justify="right" if number else "left", no_wrap=number, overflow="fold")
     return result

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from edge import processes
+from edge.cost import counter
+from edge.cost.audit import Audit, audit
+from edge.cost.places import Places
 from edge.devices import Device
 from edge.errors import SetupError
 from edge.parity.agreement import Agreement, compare_bits
@@ -17,7 +20,7 @@ from edge.parity.metrics import Array, Measured, measure
 from edge.parity.vectors import Vectors, read
 from edge.processes import Run
 from edge.records import EmittedFile, RunJob
-from edge.targets import Gate
+from edge.targets import Gate, Target
 
 RESULTS = "outputs.npz"
 
@@ -31,6 +34,7 @@ class Check:
         reason: what was missed, or why nothing was checked, or what to know though it passed.
         rows: which of the check samples ran.
         agreement: with the outputs the same artifact, or its build for the host, gave on the host.
+        audit: what it executed, where an emulator counted it.
         seconds: median of one inference.
         repeats: seconds of each timed inference, where the device is a real one.
         conditions: what a board says of itself.
@@ -45,6 +49,7 @@ class Check:
     measured: Measured | None = None
     lowering: Lowering | None = None
     agreement: Agreement | None = None
+    audit: Audit | None = None
     seconds: float | None = None
     repeats: tuple[float, ...] = ()
     peak_memory_mb: int | None = None
@@ -64,16 +69,23 @@ class Subject:
     Attributes:
         file: as emitted; its ``simulation`` is relative to the artifact's folder.
         artifact: the saved file.
-        gate: the target's, for the artifact's precision.
+        target: has the core's features and the gates.
+        precision: of the artifact.
         largest_activation: inside the network, see ``Lowered``.
         host: .npz with the outputs that the host gave for all samples, None on the host itself.
     """
 
     file: EmittedFile
     artifact: Path
-    gate: Gate
+    target: Target
+    precision: str
     largest_activation: float
     host: Path | None = None
+
+    @property
+    def gate(self) -> Gate:
+        """The target's, for the artifact's precision."""
+        return self.target.gates[self.precision]
 
 
 def skipped(devices: Sequence[Device], file: EmittedFile, gate: Gate) -> Check:
@@ -140,9 +152,12 @@ def verify(
     measured = measure(vectors.oracle, vectors.eager, run.outputs, tie)
     lowering = _lowering(subject, rows, vectors, run.outputs)
     agreement = compare_bits(_taken(read(subject.host), rows), run.outputs) if subject.host else None
-    misses = judge(measured, lowering, file.notes, gate)
-    status, reason = ("failed", misses) if misses else ("passed", remark(subject.largest_activation, gate))
-    check = _check(device, run, status, reason, gate, rows, measured, lowering, agreement)
+    audited = _audit(run, subject.target)
+    misses = [judge(measured, lowering, file.notes, gate), audited.reason if audited else ""]
+    remarks = [remark(subject.largest_activation, gate), audited.remark(subject.precision) if audited else ""]
+    status, sentences = ("failed", misses) if any(misses) else ("passed", remarks)
+    reason = "; ".join(filter(None, sentences))
+    check = _check(device, run, status, reason, gate, rows, measured, lowering, agreement, audited)
     np.savez(results, allow_pickle=False, **run.outputs)
     return check, results
 
@@ -157,6 +172,7 @@ def _check(
     measured: Measured | None = None,
     lowering: Lowering | None = None,
     agreement: Agreement | None = None,
+    audited: Audit | None = None,
 ) -> Check:
     return Check(
         device.name,
@@ -168,11 +184,18 @@ def _check(
         measured,
         lowering,
         agreement,
+        audited,
         run.seconds,
         run.repeats,
         run.peak_memory_mb,
         run.conditions,
     )
+
+
+def _audit(run: Run, target: Target) -> Audit | None:
+    if run.executed is None:
+        return None
+    return audit(counter.read(run.executed), Places(run.libraries, run.executed.parent), target.core.features)
 
 
 def _taken(arrays: dict[str, Array], rows: list[int]) -> dict[str, Array]:
