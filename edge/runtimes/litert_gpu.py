@@ -1,8 +1,7 @@
 """LiteRT's GPU accelerator on SwiftShader: the kernels of a phone's GPU, computed by the host's processor.
 
-The accelerator generates its kernels for WebGPU here and for OpenCL on a phone, from the same sources. SwiftShader has
-no half-precision arithmetic, so everything is computed in float32; a phone computes in float16 unless the app forbids
-it.
+The accelerator generates its kernels for WebGPU here and for OpenCL on a phone, from the same sources. All is computed
+in float32: SwiftShader has no half-precision arithmetic, which a phone uses unless the app forbids it.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.compiled_model import CompiledModel
 from ai_edge_litert.hardware_accelerator import HardwareAccelerator
+from ai_edge_litert.options import GpuOptions, Options
 
 from edge.records import Port
 from edge.runtimes import Infer, acceleration
@@ -20,8 +20,9 @@ from edge.toolchains import swiftshader
 
 
 def title() -> str:
-    """LiteRT, its version, and the driver's."""
-    return f"LiteRT {version('ai-edge-litert')}, GPU accelerator on SwiftShader of chromium {swiftshader.version()}"
+    """LiteRT, its version, and the driver's; the precision of the arithmetic."""
+    driver = f"SwiftShader of chromium {swiftshader.version()}"
+    return f"LiteRT {version('ai-edge-litert')}, GPU accelerator in float32 on {driver}"
 
 
 def load(artifact: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], threads: int) -> Infer:
@@ -40,9 +41,9 @@ def load(artifact: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], th
     """
     swiftshader.use()
     try:
-        model = CompiledModel.from_file(str(artifact), HardwareAccelerator.GPU)
+        model = _compiled(artifact, HardwareAccelerator.GPU)
     except RuntimeError:
-        model = CompiledModel.from_file(str(artifact), HardwareAccelerator.GPU | HardwareAccelerator.CPU)
+        model = _compiled(artifact, HardwareAccelerator.GPU | HardwareAccelerator.CPU)
     else:
         print(acceleration.WHOLE, flush=True)
     (signature,) = model.get_signature_list()
@@ -63,3 +64,8 @@ def load(artifact: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], th
         }
 
     return infer
+
+
+def _compiled(artifact: Path, processors: HardwareAccelerator) -> CompiledModel:
+    options = Options(hardware_accelerators=processors, gpu_options=GpuOptions(enforce_f32=True))
+    return CompiledModel.from_file(str(artifact), options=options)
