@@ -128,6 +128,8 @@ class Gate(_Record):
             error of quantisation's size; a larger one is the conversion's.
         operators_within_one_quantum: where the backend compares each operator with its reference on the same inputs,
             this share of the worst operator's outputs is within one quantum.
+        identical_to_host: share of the output elements with the same bits as on the host, where the device multiplied
+            integers: what differs there is a fault, not rounding.
         largest_weight_error_quanta: where the backend compares int8 weights with the float ones, none is further off.
     """
 
@@ -137,6 +139,7 @@ class Gate(_Record):
     top1: float | None = None
     largest_activation: float | None = None
     lowering_margin_db: float | None = None
+    identical_to_host: float | None = None
     operators_within_one_quantum: float | None = None
     largest_weight_error_quanta: float | None = None
 

@@ -56,6 +56,11 @@ class Audit:
         return max(self.multiplications, key=lambda how: self.multiplications[how], default="")
 
     @property
+    def precision(self) -> str:
+        """The precision of that, empty where nothing was multiplied."""
+        return PRECISION_OF.get(self.ran, "")
+
+    @property
     def reason(self) -> str:
         """Why the artifact fails, empty if it does not."""
         if not self.lacking:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edge.parity.agreement import Agreement
 from edge.parity.metrics import Array, Measured, sqnr_db, within_one_quantum
 from edge.targets import Gate
 
@@ -48,6 +49,21 @@ def compare_with_simulation(
         min(min(sqnr_db(oracle[name][: rows[name]], simulation[name])) for name in oracle),
         min(within_one_quantum(simulation[name], outputs[name][: rows[name]]) for name in oracle),
     )
+
+
+def judge_bits(agreement: Agreement | None, precision: str, gate: Gate) -> str:
+    """What a device that multiplies integers computes otherwise than the host, in one sentence; empty if nothing.
+
+    Args:
+        agreement: with the host's outputs, where they are known.
+        precision: what the device really multiplied in.
+        gate: the target's, for the artifact's precision.
+    """
+    least = gate.identical_to_host
+    if agreement is None or least is None or precision != "int8" or agreement.identical >= least:
+        return ""
+    shares = ", ".join(f"{share:.2%} of {name}" for name, share in agreement.differing.items())
+    return f"{shares} differ from the host's bits, though both multiply integers"
 
 
 def _down(value: float) -> str:

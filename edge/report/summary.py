@@ -153,6 +153,11 @@ class Line:
         return plain(self.check.get("device") or "host")
 
     @property
+    def ran(self) -> str:
+        """How it multiplied, where that was counted: "fp32 FMA", "integer multiply"."""
+        return str((self.check.get("executed") or {}).get("ran", ""))
+
+    @property
     def size(self) -> str:
         """Of the file, or of the files of a package."""
         size = self.artifact.get("bytes")

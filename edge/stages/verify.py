@@ -15,7 +15,7 @@ from edge.cost.places import Places
 from edge.devices import Device
 from edge.errors import SetupError
 from edge.parity.agreement import Agreement, compare_bits
-from edge.parity.gates import Lowering, compare_with_simulation, judge, remark
+from edge.parity.gates import Lowering, compare_with_simulation, judge, judge_bits, remark
 from edge.parity.metrics import Array, Measured, measure
 from edge.parity.vectors import Vectors, read
 from edge.processes import Run
@@ -153,7 +153,9 @@ def verify(
     lowering = _lowering(subject, rows, vectors, run.outputs)
     agreement = compare_bits(_taken(read(subject.host), rows), run.outputs) if subject.host else None
     audited = _audit(run, subject.target)
-    misses = [judge(measured, lowering, file.notes, gate), audited.reason if audited else ""]
+    misses = [judge(measured, lowering, file.notes, gate)]
+    if audited:
+        misses += [audited.reason, judge_bits(agreement, audited.precision, gate)]
     remarks = [remark(subject.largest_activation, gate), audited.remark(subject.precision) if audited else ""]
     status, sentences = ("failed", misses) if any(misses) else ("passed", remarks)
     reason = "; ".join(filter(None, sentences))
