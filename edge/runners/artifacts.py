@@ -10,8 +10,6 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from edge.errors import ExportError
-
 _IDENTIFIER = b"BP08"
 _PROGRAM = 8
 """Where bundled_program_schema.fbs puts the program, a vector of bytes, in the root table's list of fields."""
@@ -26,7 +24,7 @@ def prepare(runtime: str, artifact: Path, folder: Path) -> Path:
         folder: receives the file if it is not the artifact itself.
 
     Raises:
-        ExportError: a bundle is not whole.
+        ValueError: a bundle is not whole.
     """
     if runtime != "executorch_bundled":
         return artifact
@@ -52,9 +50,5 @@ def _program(content: bytes, name: str) -> bytes:
         if begin + size > len(content):
             raise ValueError(f"it ends after {len(content)} of at least {begin + size} bytes")
     except (ValueError, struct.error) as error:
-        raise ExportError(
-            f"{name} is not a whole bundled program: {error}",
-            stage="verify",
-            next_step="emit it again",
-        ) from None
+        raise ValueError(f"{name} is not a whole bundled program: {error}") from None
     return content[begin : begin + size]

@@ -19,7 +19,7 @@ from edge.toolchains.places import PRIVATE
 
 RUNNERS = PRIVATE / "runners"
 SOURCES = Path(__file__).resolve().parent
-SHARED = ("regions.h", "runner.h", "runner.cc", "build.py")
+SHARED = ("regions.h", "symbols.h", "runner.h", "runner.cc", "build.py")
 LOADER = "ld-linux-aarch64.so.1"
 WHEELS = "aarch64"
 FLAGS = (

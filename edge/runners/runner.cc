@@ -19,6 +19,7 @@
 #include <fstream>
 
 #include "regions.h"
+#include "symbols.h"
 
 namespace {
 
@@ -92,26 +93,25 @@ class Line {
   _exit(kFailed);
 }
 
-// Ends the program where it stands. The loader's tables are read without its locks being ours: at worst the handler
-// hangs, and the alarm ends it.
+// Ends the program where it stands and says where that is. dladdr takes the loader's lock: should that be held, the
+// handler hangs and the alarm ends it.
 [[noreturn]] void on_fault(int signal, siginfo_t*, void* context) {
-  const auto pc = static_cast<ucontext_t*>(context)->uc_mcontext.pc;
-  Dl_info place{};
-  dladdr(reinterpret_cast<void*>(pc), &place);
-  char path[PATH_MAX] = "";
-  if (place.dli_fname) realpath(place.dli_fname, path);
-  const auto offset = pc - reinterpret_cast<uintptr_t>(place.dli_fbase);
-  const char* symbol = place.dli_sname ? place.dli_sname : "";
+  const uint64_t pc = static_cast<ucontext_t*>(context)->uc_mcontext.pc;
+  Dl_info library{};
+  const bool mapped = dladdr(reinterpret_cast<void*>(pc), &library);
+  const uint64_t offset = mapped ? pc - reinterpret_cast<uintptr_t>(library.dli_fbase) : pc;
+  char path[PATH_MAX] = "", symbol[256] = "";
+  if (mapped && realpath(library.dli_fname, path)) find_symbol(path, offset, symbol, sizeof symbol);
   if (signal == SIGILL) {
     Line line;
     line.raw("{\"event\":\"illegal\",\"word\":").word(*reinterpret_cast<const uint32_t*>(pc));
-    line.raw(",\"library\":").quoted(path).raw(",\"offset\":").number(offset).raw(",\"symbol\":").quoted(symbol);
-    line.raw("}").end();
+    line.raw(",\"library\":").quoted(path).raw(",\"offset\":").number(offset);
+    line.raw(",\"symbol\":").quoted(symbol).raw("}").end();
     _exit(kIllegal);
   }
   char reason[PATH_MAX + 512];
-  snprintf(reason, sizeof reason, "died with SIG%s at offset %#llx of %s %s", sigabbrev_np(signal),
-           static_cast<unsigned long long>(offset), path, symbol);
+  snprintf(reason, sizeof reason, "died with SIG%s in %s at offset %#llx of %s", sigabbrev_np(signal),
+           *symbol ? symbol : "an unnamed function", static_cast<unsigned long long>(offset), path);
   Line().raw("{\"event\":\"failed\",\"reason\":").quoted(reason).raw("}").end();
   _exit(kFailed);
 }
@@ -232,6 +232,7 @@ class Output {
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
 };
 
+// Wall time of one inference in seconds.
 double timed(Artifact& artifact) {
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();
@@ -239,7 +240,8 @@ double timed(Artifact& artifact) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-double timed_and_marked(Artifact& artifact) {
+// The same between the markers, which so stand in one place of the program only.
+[[gnu::noinline]] double timed_and_marked(Artifact& artifact) {
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();
   region_begin();
