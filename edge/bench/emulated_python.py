@@ -1,0 +1,86 @@
+"""The emulated core again, for runtimes that come as Python wheels: in CPython, through ``edge.bench.runner``.
+
+Everything else is as for native runners (``edge.devices.emulated``): the same QEMU command, the same protocol, the same
+counter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edge import processes
+from edge.bench.peers import PEERS, WHEELS
+from edge.cost import counter
+from edge.devices import Progress, emulated, native
+from edge.devices.emulated import LIMIT_S, Emulated
+from edge.devices.native import Plan
+from edge.processes import Run
+from edge.records import EmittedFile, RunJob
+from edge.targets import Target
+from edge.targets.profile import Caches
+from edge.toolchains import arm64, arm64_python, wheels
+from edge.toolchains.places import REPOSITORY
+
+RUNNER = "edge.bench.runner"
+
+
+class EmulatedPython:
+    """The device; see ``edge.devices.Device``."""
+
+    name = Emulated.name
+    samples = Emulated.samples
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def obstacle(self, file: EmittedFile) -> str:
+        """It takes what the peers' converters make."""
+        return "" if file.runtime in PEERS else f"no Python runtime for {file.runtime}"
+
+    def ready(self, progress: Progress) -> None:
+        """Unpack the emulator, the interpreter and the runtimes, build the counter, write the core's files."""
+        arm64.ensure(progress)
+        arm64_python.ensure(progress)
+        wheels.ensure(WHEELS, progress)
+        counter.ensure(progress)
+        emulated.root(self._target)
+
+    def run(self, job: RunJob) -> Run:
+        """Run on all samples of the job; the last inference is counted."""
+        with np.load(job.check_inputs) as samples:
+            count = len(samples[job.inputs[0].name])
+        return self._run(job, Plan(samples=count, limit_s=LIMIT_S), caches=None)
+
+    def count(self, job: RunJob) -> Run:
+        """Count one warm inference and the caches' misses: always the same command, so that counts repeat."""
+        return self._run(job, Plan(samples=1, warmups=1, repeats=1, limit_s=LIMIT_S), self._target.caches)
+
+    def _run(self, job: RunJob, plan: Plan, caches: Caches | None) -> Run:
+        assert self._target.emulated is not None
+        desk = processes.desk(job.results)
+        desk.mkdir(parents=True)
+        native.write_inputs(job, plan.samples, desk)
+        executed, answer = desk / "executed.txt", desk / "answer.jsonl"
+        variables = arm64_python.environment(REPOSITORY, wheels.folder(WHEELS))
+        settings = [part for name, value in variables.items() for part in ("-E", f"{name}={value}")]
+        plugin = counter.options(counter.ensure(_silent), executed, caches)
+        line = [
+            *emulated.command(self._target, *plugin, *settings),
+            *arm64_python.command(RUNNER),
+            job.runtime,
+            *native.arguments(replace(job, threads=1), plan, str(job.artifact), "."),
+        ]
+        log = processes.log_of(job.results)
+        end = processes.execute(line, emulated.environment(), desk, LIMIT_S, log=log, output=answer)
+        peer = PEERS[job.runtime]
+        run = native.read(job, plan, desk, answer.read_bytes(), end, f"{peer.title} {peer.version}")
+        return replace(run, seconds=None, executed=executed if run.outputs else None)
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+def _silent(line: str) -> None:
+    pass
