@@ -201,6 +201,15 @@ class TestMisplacedConstants:
         assert run.outputs is not None
         assert np.array_equal(run.outputs["y"], expected)
 
+    @pytest.mark.parametrize("computed", [(), (COLUMNS,), (ROWS, COLUMNS)], ids=str)
+    def test_a_computed_tensor_of_lower_rank_meets_its_constant(
+        self, computed: tuple[int, ...], scores: np.ndarray, run_file: RunFile
+    ) -> None:
+        x = np.random.default_rng(0).standard_normal(computed).astype(np.float32)
+        run = run_file(tflite_ranks.align_constants(chain(computed, ("ADD", scores))), x)
+        assert run.outputs is not None
+        assert np.array_equal(run.outputs["y"], x + scores)
+
     def test_a_constant_that_two_operators_read_keeps_its_rank_for_the_other(self, scores: np.ndarray) -> None:
         model = tflite_file.unpack(chain(scores.shape, ("ADD", scores), ("RESHAPE", (ROWS, HEADS, COLUMNS))))
         (graph,) = model.subgraphs

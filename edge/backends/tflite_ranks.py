@@ -53,8 +53,13 @@ def _is_constant(model: Any, tensor: Any) -> bool:
     return model.buffers[tensor.buffer].data is not None
 
 
+def _shape(tensor: Any) -> list[int]:
+    """The schema leaves a scalar's shape out."""
+    return [] if tensor.shape is None else [int(size) for size in tensor.shape]
+
+
 def _rank(tensor: Any) -> int:
-    return 0 if tensor.shape is None else len(tensor.shape)
+    return len(_shape(tensor))
 
 
 def _raise_rank(model: Any, subgraph: Any, operator: Any) -> None:
@@ -89,7 +94,8 @@ def _raised_constant(subgraph: Any, index: int) -> int:
 
 def _raised_shape(tensor: Any) -> list[int]:
     """Ones in front, up to rank 4: TFLite's own alignment."""
-    return [1] * (_RANK - _rank(tensor)) + [int(size) for size in tensor.shape]
+    shape = _shape(tensor)
+    return [1] * (_RANK - len(shape)) + shape
 
 
 def _add_raised(subgraph: Any, tensor: Any) -> int:
