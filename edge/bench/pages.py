@@ -1,0 +1,70 @@
+"""The bench as files: JSON for other tools, a page and its drawing for people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from edge.bench import plot, table
+from edge.bench.peers import PEERS
+from edge.bench.results import Bench
+from edge.records import to_json
+
+FOLDER = "bench"
+"""Where the files go beside the artifacts."""
+
+
+def write(bench: Bench, folder: Path, name: str = "bench") -> Path:
+    """Write ``<name>.png``, ``<name>.json`` and, last, ``<name>.md``, each in one step.
+
+    Returns:
+        The page.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    picture, data, page = (folder / f"{name}.{suffix}" for suffix in ("png", "json", "md"))
+    partial = folder / f".{name}.partial.png"
+    plot.draw(bench, partial)
+    partial.replace(picture)
+    _replace(data, json.dumps(to_json(bench), indent=1, ensure_ascii=False) + "\n")
+    _replace(page, markdown(bench, picture.name))
+    return page
+
+
+def _replace(file: Path, text: str) -> None:
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)
+
+
+def markdown(bench: Bench, picture: str) -> str:
+    """The page: what was counted, the table, what the figures do not know, and the command that makes it again."""
+    lines = [
+        f"# {bench.network} on {bench.title}: our artifacts and the peers",
+        "",
+        f"![Modelled cycles by runtime]({picture})",
+        "",
+        _row(table.COLUMNS),
+        _row(("---", "---", *["---:"] * (len(table.COLUMNS) - 2))),
+        *(_row(table.cells(row)) for row in bench.rows),
+        "",
+        *(f"- {row.runtime}, {row.precision}: {row.status}: {reason}" for row, reason in table.remarks(bench)),
+        "",
+        f"One inference of one image after a warm-up, on one thread of an emulated {bench.core} (QEMU's user mode; no "
+        f"device). {bench.macs / 1e6:,.1f} M multiply-adds; weights: {bench.weights}. Each artifact was first run on "
+        f"{bench.samples} images and held against the float64 network; only what passes its gate is counted. "
+        "SQNR is the worst image's.",
+        "",
+        "- Instructions and vector FMA are exact counts and repeat to the digit. Runtimes that come as Python wheels "
+        "are counted with the call from Python and the copies in and out.",
+        f"- Modelled cycles are the executed blocks in LLVM's model of the {bench.scheduling_model}; of floor: the "
+        "core's peak by the modelled cycles; ratio: the modelled cycles by those of the best float32 peer.",
+        *(f"- {peer.note}" for peer in PEERS.values() if peer.note),
+        *(f"- {sentence}" for sentence in bench.unknown),
+        "",
+        f"Made by `{bench.command}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"

@@ -1,0 +1,129 @@
+"""The bench as a drawing: a bar an artifact, as long as its modelled cycles, and the core's floor as a line."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from edge.bench.results import YARDSTICK, Bench, Row
+from edge.report.costs import millions
+
+TEXT, MUTED, LINE, FAILED = "#191c20", "#59636e", "#dce0e5", "#b3211c"
+COLOURS = {"fp32": "#0b62b0", "fp16": "#b85c00", "int8": "#00805f"}
+"""By precision; these and the inks are those of the report in its light form."""
+
+STYLE: list[str | Path | dict[str, Any]] = [
+    "default",
+    {
+        "font.family": "DejaVu Sans",
+        "font.size": 12,
+        "text.parse_math": False,
+        "text.color": TEXT,
+        "axes.edgecolor": LINE,
+        "axes.labelcolor": MUTED,
+        "xtick.color": LINE,
+        "xtick.labelcolor": MUTED,
+        "legend.frameon": False,
+    },
+]
+"""Whatever the user's own matplotlib settings are."""
+
+WIDTH, ROW, TOP, BOTTOM = 960, 34, 84, 56
+"""In pixels at 72 to the inch: of the drawing, of a row, above the rows and below them."""
+
+LEFT, RIGHT = 300, 150
+SHARPNESS = 2
+
+
+def draw(bench: Bench, file: Path) -> None:
+    """Write the drawing as a PNG."""
+    with matplotlib.style.context(STYLE):
+        height = TOP + ROW * len(bench.rows) + BOTTOM
+        figure = Figure(figsize=(WIDTH / 72, height / 72))
+        axes = figure.add_axes(
+            (LEFT / WIDTH, BOTTOM / height, (WIDTH - LEFT - RIGHT) / WIDTH, (height - TOP - BOTTOM) / height)
+        )
+        _frame(axes, bench)
+        for index, row in enumerate(bench.rows):
+            _row(axes, index, row)
+        _floor(axes, bench)
+        title = f"{bench.network} on {bench.title}: one warm inference, one thread, emulated {bench.core}"
+        figure.text(16 / WIDTH, 1 - 24 / height, title, fontweight="bold", va="center")
+        patches = [
+            Patch(color=COLOURS[p], label=p)
+            for p in COLOURS
+            if p in {row.precision for row in bench.rows if _cycles(row)}
+        ]
+        figure.legend(
+            handles=patches, loc="center left", bbox_to_anchor=(8 / WIDTH, 1 - 54 / height), ncols=3, handlelength=1
+        )
+        figure.savefig(file, dpi=72 * SHARPNESS, facecolor="white", metadata={"Software": None})
+
+
+def _cycles(row: Row) -> float:
+    return (row.modelled_cycles or 0) / 1e6
+
+
+def _frame(axes: Axes, bench: Bench) -> None:
+    axes.set_xlim(0, max([1.0, *map(_cycles, bench.rows)]))
+    axes.set_ylim(len(bench.rows), 0)
+    axes.set_yticks([])
+    axes.spines[["left", "right", "top"]].set_visible(False)
+    axes.tick_params(length=0, pad=6)
+    axes.set_xlabel(f"modelled cycles in millions (LLVM's {bench.scheduling_model} model; no time)")
+
+
+def _row(axes: Axes, index: int, row: Row) -> None:
+    middle = index + 0.5
+    columns = axes.get_yaxis_transform()  # x as a share of the axes, y in rows
+    inside = WIDTH - LEFT - RIGHT
+    if index:
+        axes.plot(
+            [(16 - LEFT) / inside, (WIDTH - LEFT - 16) / inside],
+            [index, index],
+            color=LINE,
+            linewidth=0.5,
+            transform=columns,
+            clip_on=False,
+            zorder=0,
+        )
+    axes.text((16 - LEFT) / inside, middle, f"{row.runtime}, {row.precision}", va="center", transform=columns)
+    if row.modelled_cycles is None:
+        words = textwrap.shorten(f"{row.status}: {row.reason}", 80, placeholder=" …")
+        ink = FAILED if row.status == "failed" else MUTED
+        axes.text(0.01, middle, words, color=ink, fontstyle="italic", fontsize=10, va="center", transform=columns)
+        return
+    axes.barh(middle, _cycles(row), height=0.5, color=COLOURS.get(row.precision, MUTED))
+    ratio = "" if row.ratio is None else f"   {row.ratio:.2f}×"
+    axes.text(
+        (WIDTH - LEFT - 16) / inside,
+        middle,
+        f"{millions(row.modelled_cycles)}{ratio}",
+        ha="right",
+        va="center",
+        transform=columns,
+    )
+
+
+def _floor(axes: Axes, bench: Bench) -> None:
+    """The float32 floor, named at its top."""
+    floors = [row.floor_cycles for row in bench.rows if row.precision == YARDSTICK and row.floor_cycles]
+    if not floors:
+        return
+    floor = floors[0] / 1e6
+    axes.axvline(floor, color=TEXT, linewidth=1.2, linestyle=(0, (3, 2)), zorder=3)
+    axes.annotate(
+        f"float32 peak of the core, {floor:,.1f} M",
+        (floor, 0),
+        xytext=(0, 6),
+        textcoords="offset points",
+        ha="center",
+        color=MUTED,
+        fontsize=10,
+    )
