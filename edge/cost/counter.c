@@ -59,6 +59,7 @@ enum { BUCKETS = 1 << 16, LONGEST_BLOCK = 512 /* QEMU's TCG_MAX_INSNS */ };
 
 static const char *out;
 static uint64_t threads;
+static bool begun;
 
 /* ---- blocks ---- */
 
@@ -152,12 +153,16 @@ static void on_begin(unsigned vcpu, void *data)
         for (struct block *block = blocks[bucket]; block; block = block->next)
             block->executions = 0;
     loaded_bytes = stored_bytes = l1.misses = l2.misses = 0;
+    begun = true;
 }
 
 /* Written under another name and renamed, so that whoever finds the file finds it whole. */
 static void on_end(unsigned vcpu, void *data)
 {
     (void)vcpu, (void)data;
+    if (!begun)
+        return;
+    begun = false;
     char partial[4096];
     snprintf(partial, sizeof partial, "%s.partial", out);
     FILE *file = fopen(partial, "w");

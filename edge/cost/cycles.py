@@ -10,12 +10,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from edge.cost.instructions import TRIPLE, Instruction, clean
 from edge.errors import SetupError
 from edge.toolchains import arm64
 
-ITERATIONS = 100
+FILLED, ENOUGH = 20, 80
+"""Iterations after which the pipeline is full, and those that the cycles between are counted to."""
+
 Words = tuple[int, ...]
 
 
@@ -48,17 +51,33 @@ def model(blocks: Iterable[Words], instructions: Mapping[int, Instruction], sche
     regions = (
         f"# LLVM-MCA-BEGIN {index}\n" + "\n".join(lines) + "\n# LLVM-MCA-END\n" for index, lines in enumerate(texts)
     )
+    source = "".join(regions)
+    filled, enough = (_analyse(source, scheduling_model, iterations) for iterations in (FILLED, ENOUGH))
+    cycles: dict[Words, float] = {}
+    left_out: set[str] = set()
+    for index, block in enumerate(unique):
+        name = str(index)
+        before, after = filled.get(name), enough.get(name)  # a block of which nothing is modelled is missing
+        timed = Counter(clean(line) for line in after["Instructions"]) if after else Counter()
+        left_out |= (Counter(texts[index]) - timed).keys()
+        elapsed = after["SummaryView"]["TotalCycles"] - before["SummaryView"]["TotalCycles"] if before and after else 0
+        cycles[block] = elapsed / (ENOUGH - FILLED)
+    return Modelled(cycles, frozenset(left_out))
+
+
+def _analyse(source: str, scheduling_model: str, iterations: int) -> dict[str, dict[str, Any]]:
+    """What llvm-mca says of each region, by its name."""
     result = arm64.program("llvm-mca-19").run(
         f"-mtriple={TRIPLE}",
         f"-mcpu={scheduling_model}",
         "-mattr=+all",  # what the core lacks is the audit's matter
-        f"-iterations={ITERATIONS}",
+        f"-iterations={iterations}",
         "-call-latency=1",  # a foreseen call; the default is a hundred cycles for what is called
         "-skip-unsupported-instructions=any",
         "-json",
         "-instruction-info=0",
         "-resource-pressure=0",
-        input="".join(regions),
+        input=source,
     )
     if result.returncode or "is not a recognized processor" in result.stderr:
         raise SetupError(
@@ -66,12 +85,4 @@ def model(blocks: Iterable[Words], instructions: Mapping[int, Instruction], sche
             stage="cost",
             next_step="name a core that LLVM knows as scheduling_model in the target's [emulated]",
         )
-    found = {int(region["Name"]): region for region in json.loads(result.stdout)["CodeRegions"]}
-    cycles: dict[Words, float] = {}
-    left_out: set[str] = set()
-    for index, block in enumerate(unique):
-        region = found.get(index)  # a block of which nothing is modelled is missing
-        timed = Counter(clean(line) for line in region["Instructions"]) if region else Counter()
-        left_out |= (Counter(texts[index]) - timed).keys()
-        cycles[block] = region["SummaryView"]["TotalCycles"] / ITERATIONS if region else 0.0
-    return Modelled(cycles, frozenset(left_out))
+    return {region["Name"]: region for region in json.loads(result.stdout)["CodeRegions"]}
