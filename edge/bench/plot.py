@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from edge.bench.results import YARDSTICK, Bench, Row
+from edge.bench.results import YARDSTICK, Bench, Row, best_peer
 from edge.report.costs import millions
 
 TEXT, MUTED, LINE, FAILED = "#191c20", "#59636e", "#dce0e5", "#b3211c"
@@ -40,6 +40,9 @@ WIDTH, ROW, TOP, BOTTOM = 960, 34, 84, 56
 LEFT, RIGHT = 300, 150
 SHARPNESS = 2
 
+LONGEST = 2.5
+"""Bars end at so many times the best peer; what is longer is cut, so that the peers can be told apart."""
+
 
 def draw(bench: Bench, file: Path) -> None:
     """Write the drawing as a PNG."""
@@ -51,7 +54,7 @@ def draw(bench: Bench, file: Path) -> None:
         )
         _frame(axes, bench)
         for index, row in enumerate(bench.rows):
-            _row(axes, index, row)
+            _row(axes, index, row, _end(bench))
         _floor(axes, bench)
         title = f"{bench.network} on {bench.title}: one warm inference, one thread, emulated {bench.core}"
         figure.text(16 / WIDTH, 1 - 24 / height, title, fontweight="bold", va="center")
@@ -70,8 +73,15 @@ def _cycles(row: Row) -> float:
     return (row.modelled_cycles or 0) / 1e6
 
 
+def _end(bench: Bench) -> float:
+    """Where the axis ends, in millions of cycles."""
+    longest = max([1.0, *map(_cycles, bench.rows)])
+    best = best_peer(bench.rows)
+    return min(longest, LONGEST * _cycles(best)) if best else longest
+
+
 def _frame(axes: Axes, bench: Bench) -> None:
-    axes.set_xlim(0, max([1.0, *map(_cycles, bench.rows)]))
+    axes.set_xlim(0, _end(bench))
     axes.set_ylim(len(bench.rows), 0)
     axes.set_yticks([])
     axes.spines[["left", "right", "top"]].set_visible(False)
@@ -79,7 +89,7 @@ def _frame(axes: Axes, bench: Bench) -> None:
     axes.set_xlabel(f"modelled cycles in millions (LLVM's {bench.scheduling_model} model; no time)")
 
 
-def _row(axes: Axes, index: int, row: Row) -> None:
+def _row(axes: Axes, index: int, row: Row, end: float) -> None:
     middle = index + 0.5
     columns = axes.get_yaxis_transform()  # x as a share of the axes, y in rows
     inside = WIDTH - LEFT - RIGHT
@@ -97,9 +107,25 @@ def _row(axes: Axes, index: int, row: Row) -> None:
     if row.modelled_cycles is None:
         words = textwrap.shorten(f"{row.status}: {row.reason}", 80, placeholder=" …")
         ink = FAILED if row.status == "failed" else MUTED
-        axes.text(0.01, middle, words, color=ink, fontstyle="italic", fontsize=10, va="center", transform=columns)
+        axes.text(
+            0.01,
+            middle,
+            words,
+            color=ink,
+            fontstyle="italic",
+            fontsize=10,
+            va="center",
+            transform=columns,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
+            zorder=4,
+        )
         return
-    axes.barh(middle, _cycles(row), height=0.5, color=COLOURS.get(row.precision, MUTED))
+    axes.barh(middle, min(_cycles(row), end), height=0.5, color=COLOURS.get(row.precision, MUTED))
+    if _cycles(row) > end:
+        for place in (0.95, 0.96):
+            axes.plot(
+                [place, place + 0.01], [middle + 0.3, middle - 0.3], color="white", linewidth=2, transform=columns
+            )
     ratio = "" if row.ratio is None else f"   {row.ratio:.2f}×"
     axes.text(
         (WIDTH - LEFT - 16) / inside,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 OURS = "tvm"
 """The format whose kernels are ours; all others run a peer's."""
+
+FIGURES = ("instructions", "vector_fma", "modelled_cycles", "floor_cycles", "share_of_floor")
+"""Of a cost, what a row has."""
 
 YARDSTICK = "fp32"
 """The precision in which the best peer is sought; rows of other precisions show what leaving it gains."""
@@ -50,6 +54,17 @@ class Row:
     floor_cycles: int | None = None
     share_of_floor: float | None = None
     ratio: float | None = None
+
+    def costing(self, cost: Mapping[str, Any]) -> Row:
+        """The row with the figures of its cost, see ``edge.cost.cost``."""
+        return replace(self, **{name: cost[name] for name in FIGURES})
+
+    @property
+    def verdict(self) -> str:
+        """In a few words: what it costs, or why that is not known."""
+        if self.modelled_cycles is None:
+            return f"{self.status}: {self.reason}"
+        return f"{self.modelled_cycles / 1e6:.1f} M modelled cycles"
 
 
 @dataclass(frozen=True)

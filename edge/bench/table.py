@@ -10,7 +10,7 @@ from edge.bench.results import Bench, Row
 from edge.report.costs import millions, share
 from edge.report.summary import ABSENT, decibels, human_bytes, plain
 
-COLUMNS = ("runtime", "precision", "SQNR", "instructions", "vector FMA", "modelled cycles", "of floor", "ratio", "size")
+COLUMNS = ("runtime", "precision", "SQNR", "instr.", "vector FMA", "modelled cycles", "of floor", "ratio", "size")
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -48,9 +48,10 @@ def table(bench: Bench) -> Table:
         caption_style="",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
     )
     for index, heading in enumerate(COLUMNS):
-        result.add_column(heading.replace(" ", "\n", 1), justify="right" if index > 1 else "left", overflow="fold")
+        result.add_column(heading.replace(" ", "\n", 1), justify="right" if index > 1 else "left")
     for row in bench.rows:
         result.add_row(*cells(row), style=styles.get(row.status, ""))
     return result
