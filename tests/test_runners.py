@@ -22,7 +22,7 @@ from edge.devices import emulated, native
 from edge.formats import FORMATS
 from edge.records import EmitJob, EmittedFile, Port, RunJob
 from edge.runners import artifacts, build
-from edge.toolchains import debian, environments, wheels
+from edge.toolchains import arm64, environments, wheels
 
 GATE_DB = 100
 MARKERS = {"begin": 0xD5032E1F, "end": 0xD5032E3F}
@@ -386,7 +386,7 @@ def test_an_instruction_the_core_lacks_is_named_with_its_place(dot_product: RunJ
     assert word & 0xFFE0FC00 == 0x4E809400, "SDOT of 16 bytes"
     assert answer.last["library"] == str(dot_product.artifact)
     assert answer.last["symbol"] == "squares_compute_"
-    objdump = debian.program("arm64", "aarch64-linux-gnu-objdump").run("-d", dot_product.artifact)
+    objdump = arm64.program("aarch64-linux-gnu-objdump").run("-d", dot_product.artifact)
     (line,) = [line for line in objdump.stdout.splitlines() if "sdot" in line]
     assert int(line.split(":")[0], 16) == answer.last["offset"]
 
