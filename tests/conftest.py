@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from edge import targets
+from edge import processes, targets
 from edge.models.fasternet import Config, FasterNet
-from edge.records import EmitJob
+from edge.records import EmitJob, RunJob
 
 SIZE = 64
 
@@ -71,6 +71,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
     with torch.no_grad():
         oracle = network.double()(torch.from_numpy(check).double()).numpy()
     return TinyNetwork(folder / "program.pt2", folder / "calibration.npz", folder / "check.npz", {"logits": oracle})
+
+
+@pytest.fixture(scope="session")
+def tiny_executorch(tiny: TinyNetwork, tmp_path_factory: pytest.TempPathFactory) -> RunJob:
+    """Its fp32 program for ExecuTorch, emitted; a test that runs it says where the results go."""
+    job = tiny.job("executorch", tmp_path_factory.mktemp("tiny_executorch") / "out", "fp32")
+    emission = processes.emit(job, "base", 120)["fp32"]
+    assert emission.status == "emitted", emission.reason
+    (file,) = (file for file in emission.files if file.runtime == "executorch")
+    return RunJob(file.runtime, job.folder / file.file, file.inputs, file.outputs, tiny.check_inputs, Path())
 
 
 Sqnr = Callable[[np.ndarray, np.ndarray], float]

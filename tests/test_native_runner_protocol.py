@@ -14,6 +14,7 @@ from edge.devices import native
 from edge.devices.native import Plan
 from edge.processes import Exit, Library, Run
 from edge.records import EmittedFile, Port, RunJob, Tool
+from edge.toolchains import arm64
 
 IMAGE = Port("image", (1, 4, 5, 3), "NHWC", "args_0:0")
 LOGITS = Port("logits", (1, 10), "", "out[0]")
@@ -112,13 +113,6 @@ def test_nan_is_an_output_for_the_gate_to_judge(job: RunJob, tmp_path: Path) -> 
         (lines(LOADED, {**RAN, "repeats": [0.1, math.nan, 0.1]}), ENDED, "each a finite number"),
         (lines(LOADED, {**RAN, "seconds": "soon"}), ENDED, "not a runner's"),
         (lines(LOADED, {**RAN, "outputs": [[10], [1, 2, 3, 6]]}), ENDED, "its outputs are [[10], [1, 2, 3, 6]]"),
-        (
-            lines(
-                {"event": "illegal", "word": "4f80e021", "library": "/b/x.so", "offset": 64, "symbol": "fused_matmul"}
-            ),
-            Exit("exited with status 3", 1, 0, 3),
-            "fused_matmul",
-        ),
     ],
 )
 def test_what_is_no_answer_is_the_reason(job: RunJob, tmp_path: Path, answer: bytes, end: Exit, reason: str) -> None:
@@ -127,6 +121,20 @@ def test_what_is_no_answer_is_the_reason(job: RunJob, tmp_path: Path, answer: by
     assert run.outputs is None
     assert reason in run.reason
     assert run.reason.isprintable()
+
+
+@pytest.mark.slow
+def test_an_illegal_instruction_is_named_with_its_place(job: RunJob, tmp_path: Path) -> None:
+    """Slow the first time: the disassembler is one of the target's tools."""
+    arm64.ensure()
+    event = {"event": "illegal", "word": "4f80e021", "library": "/b/x.so", "offset": 64, "symbol": "fused_matmul"}
+    end = Exit("exited with status 3", 1, 0, 3)
+    place = "in fused_matmul, offset 0x40 of x.so, which this core lacks"
+    assert read(job, tmp_path, lines(event), end).reason == f"executes sdot v1.4s, v1.16b, v0.4b[0] (4f80e021) {place}"
+    unknown = read(job, tmp_path, lines({**event, "word": "00000000", "symbol": ""}), end).reason
+    assert unknown == "executes udf #0 (00000000) in an unnamed function, offset 0x40 of x.so, which this core lacks"
+    for wrong in ("", "4f80e021" * 2, None, "soon"):
+        assert "does not tell which" in read(job, tmp_path, lines({**event, "word": wrong}), end).reason
 
 
 @pytest.mark.parametrize("size", [None, 0, 79, 84])

@@ -25,9 +25,9 @@ from edge.errors import SetupError, UsageError
 from edge.parity.gates import judge
 from edge.parity.metrics import measure
 from edge.processes import Run
-from edge.records import EmittedFile, RunJob
+from edge.records import RunJob
 
-EFFORT = Effort(warmups=1, repeats=5, run_s=60, transfer_s=60, answer_s=15)
+EFFORT = Effort(warmups=1, repeats=3, run_s=60, transfer_s=60, answer_s=15)
 TARGET = targets.load("cortex-a72")
 
 
@@ -47,20 +47,9 @@ def device(rig: Loopback, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]
     assert rig.board.leftovers() == []
 
 
-@pytest.fixture(scope="module")
-def artifact(tiny: TinyNetwork, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EmittedFile]:
-    """ExecuTorch's fp32 artifact of the tiny network."""
-    job = tiny.job("executorch", tmp_path_factory.mktemp("artifact") / "out", "fp32")
-    emission = processes.emit(job, "base", 120)["fp32"]
-    assert emission.status == "emitted", emission.reason
-    (file,) = (file for file in emission.files if file.runtime == "executorch")
-    return job.folder / file.file, file
-
-
 @pytest.fixture
-def job(tiny: TinyNetwork, artifact: tuple[Path, EmittedFile], tmp_path: Path) -> RunJob:
-    path, file = artifact
-    return RunJob(file.runtime, path, file.inputs, file.outputs, tiny.check_inputs, tmp_path / "results.npz")
+def job(tiny_executorch: RunJob, tmp_path: Path) -> RunJob:
+    return replace(tiny_executorch, results=tmp_path / "results.npz")
 
 
 def run(device: Loopback, job: RunJob, effort: Effort = EFFORT) -> Run:

@@ -27,7 +27,7 @@ from edge.devices import Progress, native
 from edge.errors import SetupError
 from edge.processes import Exit, Run
 from edge.records import EmittedFile, RunJob
-from edge.runners import build
+from edge.runners import artifacts, build
 
 SPARE_BYTES = 4 << 20
 """Room to leave on the board beside what it gets, for what its own system writes meanwhile."""
@@ -152,7 +152,7 @@ class Remote(ABC):
         Returns:
             Its outputs, timings and conditions; or the reason why there are none.
         """
-        desk = processes.log_of(job.results).parent
+        desk = processes.desk(job.results)
         desk.mkdir(parents=True, exist_ok=True)
         with self._turn:
             try:
@@ -187,8 +187,12 @@ class Remote(ABC):
         effort, place = self._effort, f"{self._folder}/job"
         plan = native.Plan(samples, effort.warmups, effort.repeats, effort.run_s)
         native.write_inputs(job, plan.samples, desk)
+        try:
+            artifact = artifacts.prepare(job.runtime, job.artifact, desk)
+        except ValueError as error:
+            raise Failed(str(error)) from None
         bundle = build.bundle(job.runtime, self._progress)
-        files = [job.artifact, *(desk / name for name in native.input_names(job))]
+        files = [artifact, *(desk / name for name in native.input_names(job))]
 
         before = self._ask(f"mkdir {shlex.quote(place)} && df -Pk {shlex.quote(place)} && {{ {SURVEY} }}", desk)
         missing = [] if bundle in self._bundles else [bundle]
@@ -201,7 +205,7 @@ class Remote(ABC):
             self._send(path, place, desk)
 
         answer = desk / "answer.jsonl"
-        line = [*native.START, *native.arguments(job, plan, f"{place}/{job.artifact.name}", place)]
+        line = [*native.START, *native.arguments(job, plan, f"{place}/{artifact.name}", place)]
         script = _start(f"{self._folder}/{bundle.name}", line, f"{place}/pid")
         end, said = self._execute(self._shell(script), desk, effort.run_s + effort.answer_s, output=answer)
         if self._is_lost(end, said):

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from edge import layouts
+from edge.cost.instructions import decode
 from edge.processes import Exit, Library, Run
 from edge.records import EmittedFile, Port, RunJob
 from edge.runners import build
@@ -184,27 +185,35 @@ def _events(answer: bytes) -> tuple[list[dict[str, Any]], str]:
             if not isinstance(event["event"], str):
                 raise TypeError
         except (ValueError, TypeError, KeyError):
-            garbage = garbage or f"its answer is not a runner's: {_shown(line)}"
+            garbage = garbage or f"its answer is not a runner's: {_plain(line.decode(errors='replace'), 80)!r}"
         else:
             events.append(event)
     return events, garbage
 
 
-def _shown(line: bytes) -> str:
-    """A line of unknown origin, fit for a table."""
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line.decode(errors="replace"))
-    return repr(text[:80] + ("…" if len(text) > 80 else ""))
+def _plain(text: object, length: int) -> str:
+    """Text of unknown origin, fit for a table."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    return shown[:length] + ("…" if len(shown) > length else "")
 
 
 def _told(found: dict[str, dict[str, Any]]) -> str:
     """The reason that the runner itself gives."""
     if "failed" in found:
-        return str(found["failed"].get("reason", "failed without a reason"))[:300]
-    if "illegal" in found:
-        event = {key: str(value)[:200] for key, value in found["illegal"].items()}
-        place = f"{event.get('symbol') or 'an unnamed place'} in {Path(event.get('library', '')).name}"
-        return f"executes the instruction {event.get('word')} at {place}, which this core lacks"
-    return ""
+        return _plain(found["failed"].get("reason", "failed without a reason"), 300)
+    return _illegal(found["illegal"]) if "illegal" in found else ""
+
+
+def _illegal(event: dict[str, Any]) -> str:
+    """Which instruction the core refused, and where."""
+    try:
+        word = int(event["word"], 16)
+        instruction = decode([word])[word].text
+        function = _plain(event["symbol"] or "an unnamed function", 120)
+        place = f"{function}, offset {event['offset']:#x} of {_plain(Path(event['library']).name, 120)}"
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return "executes an instruction that this core lacks; its answer does not tell which"
+    return f"executes {instruction} ({word:08x}) in {place}, which this core lacks"
 
 
 def _ended(end: Exit) -> str:
