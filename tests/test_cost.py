@@ -157,6 +157,7 @@ def test_several_threads_and_unseen_stores_are_told(kernel: guest.Counted, tmp_p
     counted = guest.count(tmp_path / "cleared", "dc zva, x2\n dc zva, x2")
     found = cost(counted.profile, counted.places, targets.load("cortex-a72"), macs=1)
     assert found.unknown[-1].startswith("2 instructions cleared")
+    assert any("Cortex-A57" in sentence for sentence in found.unknown)
     threads = cost(replace(kernel.profile, threads=2), kernel.places, targets.load("cortex-a72"), macs=1)
     assert threads.unknown[-1].startswith("2 threads ran")
 

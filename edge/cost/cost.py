@@ -100,15 +100,19 @@ def cost(profile: Profile, places: Places, target: Target, macs: int) -> Cost:
         scheduling_model=model,
         audit=audited,
         hottest=hottest(profile.blocks, instructions, modelled, places, HOTTEST),
-        unknown=(*UNKNOWN, *_unknown(profile, executions, instructions, modelled)),
+        unknown=(*UNKNOWN, *_unknown(profile, executions, instructions, modelled, model)),
     )
 
 
 def _unknown(
-    profile: Profile, executions: Counter[int], instructions: dict[int, Instruction], modelled: Modelled
+    profile: Profile,
+    executions: Counter[int],
+    instructions: dict[int, Instruction],
+    modelled: Modelled,
+    model: str,
 ) -> list[str]:
     """What was not known of this inference in particular."""
-    sentences = []
+    sentences = [cycles.KNOWN_FAULTS[model]] if model in cycles.KNOWN_FAULTS else []
     if profile.threads > 1:
         sentences.append(f"{profile.threads} threads ran; counts repeat to the digit with one only.")
     counts = Counter({instruction.text: executions[word] for word, instruction in instructions.items()})

@@ -21,6 +21,15 @@ FILLED, ENOUGH = 20, 80
 
 Words = tuple[int, ...]
 
+KNOWN_FAULTS = {
+    "cortex-a53": "LLVM's model of the Cortex-A53 holds an instruction back until the slow ones before it are nearly "
+    "done, where the core goes on (LLVM pull request 213238): cycles of code that mixes multiply-adds with loads come "
+    "out several times too high.",
+    "cortex-a72": "LLVM models the Cortex-A72 as a Cortex-A57.",
+    "neoverse-n1": "LLVM's model is the Neoverse N1's, the server core made from the Cortex-A76.",
+}
+"""What is known to be wrong with LLVM's models, by their names."""
+
 
 @dataclass(frozen=True)
 class Modelled:
