@@ -77,6 +77,7 @@ class Run:
 
     Attributes:
         runtime: what ran it, with its version; empty if it did not get so far.
+        remark: what to know of it though it ran.
         seconds: median of one inference.
         repeats: seconds of each timed inference after the warm-ups, where the device was asked for some.
         conditions: what a board says of itself, in words: kernel, model, governor, temperature before and after.
@@ -89,6 +90,7 @@ class Run:
     runtime: str = ""
     seconds: float | None = None
     peak_memory_mb: int = 0
+    remark: str = ""
     repeats: tuple[float, ...] = ()
     conditions: dict[str, str] = field(default_factory=dict)
     libraries: tuple[Library, ...] = ()

@@ -22,7 +22,8 @@ def find(name: str, target: Target) -> Device:
         from edge.devices.emulated import Emulated
 
         return Emulated(target)
-    if name == "software-gpu" and target.gpu:
+    has_gpu = target.gpu is not None and bool({"Vulkan", "OpenCL"} & set(target.gpu.apis))
+    if name == "software-gpu" and has_gpu:
         from edge.devices.software_gpu import SoftwareGpu
 
         return SoftwareGpu()
@@ -34,7 +35,7 @@ def find(name: str, target: Target) -> Device:
         from edge.devices.adb import Phone
 
         return Phone(address)
-    known = ["host", *(["emulated"] if target.emulated else []), *(["software-gpu"] if target.gpu else [])]
+    known = ["host", *(["emulated"] if target.emulated else []), *(["software-gpu"] if has_gpu else [])]
     raise UsageError(
         f"there is no device named {name!r} for it",
         stage="verify",

@@ -17,8 +17,6 @@ from edge.runtimes import acceleration
 from edge.toolchains import swiftshader
 
 DRIVER = "SwiftShader"
-ON_THE_CPU = "on the CPU"
-"""Key of ``Run.conditions``: what the accelerator left to the CPU; missing when it took the whole file."""
 
 
 class SoftwareGpu:
@@ -66,8 +64,8 @@ def judged(run: Run, log: str) -> Run:
         return replace(run, outputs=None, reason=f"LiteRT chose {chosen} instead of {DRIVER}")
     if found.taken == 0:
         return replace(run, outputs=None, reason=f"nothing ran on the GPU; {found.remainder}")
-    conditions = {"GPU": found.adapter} | ({ON_THE_CPU: found.remainder} if found.remainder else {})
-    return replace(run, conditions=run.conditions | conditions)
+    # Its seconds are the host's processor's, not a GPU's.
+    return replace(run, seconds=None, remark=found.remainder, conditions={"GPU": found.adapter})
 
 
 def _since(log: Path, start: int) -> str:

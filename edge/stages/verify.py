@@ -156,7 +156,9 @@ def verify(
     misses = [judge(measured, lowering, file.notes, gate)]
     if audited:
         misses += [audited.reason, judge_bits(agreement, audited.precision, gate)]
-    remarks = [remark(subject.largest_activation, gate), audited.remark(subject.precision) if audited else ""]
+    remarks = [remark(subject.largest_activation, gate), run.remark]
+    if audited:
+        remarks.append(audited.remark(subject.precision))
     status, sentences = ("failed", misses) if any(misses) else ("passed", remarks)
     reason = "; ".join(filter(None, sentences))
     check = _check(device, run, status, reason, gate, rows, measured, lowering, agreement, audited)
