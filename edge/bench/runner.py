@@ -46,13 +46,18 @@ class Markers:
 
 
 def libraries() -> list[dict[str, Any]]:
-    """What is mapped into this process, and where: the first mapping of each file."""
-    found: dict[str, int] = {}
+    """The files mapped into this process that have code in it, and where each begins."""
+    begins: dict[str, int] = {}
+    with_code: list[str] = []
     for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
-        span, _, offset, _, _, *path = line.split(maxsplit=5)
-        if path and path[0].startswith("/") and int(offset, 16) == 0:
-            found.setdefault(path[0], int(span.partition("-")[0], 16))
-    return [{"path": path, "base": base} for path, base in found.items()]
+        span, rights, offset, _, _, *path = line.split(maxsplit=5)
+        if not path or not path[0].startswith("/"):
+            continue
+        if int(offset, 16) == 0:
+            begins.setdefault(path[0], int(span.partition("-")[0], 16))
+        if "x" in rights:
+            with_code.append(path[0])
+    return [{"path": path, "base": begins[path]} for path in dict.fromkeys(with_code) if path in begins]
 
 
 @contextlib.contextmanager

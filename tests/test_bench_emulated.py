@@ -1,0 +1,123 @@
+"""The whole bench on a small network, with real converters and runtimes, and the faults it must name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from conftest import TinyNetwork
+from edge import targets
+from edge.bench import peer_rows
+from edge.bench.bench import bench
+from edge.bench.emulated_python import EmulatedPython
+from edge.bench.peers import PEERS
+from edge.bench.results import Bench
+from edge.finished import Finished, opened
+from edge.progress import Reporter
+from edge.records import EmittedFile, Port, RunJob, Tool
+from edge.request import Request
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Benched:
+    request: Request
+    reporter: Reporter
+    bench: Bench
+
+
+@pytest.fixture(scope="module")
+def benched(tiny: TinyNetwork, tmp_path_factory: pytest.TempPathFactory) -> Benched:
+    folder = tmp_path_factory.mktemp("bench")
+    target = targets.load("cortex-a72")
+    request = Request(str(tiny.program), target, ("tvm", "tflite"), ("fp32",), out=folder, jobs=1)
+    reporter = Reporter(Console(stderr=True))
+    return Benched(request, reporter, bench(request, reporter))
+
+
+@pytest.fixture
+def finished(benched: Benched) -> Iterator[Finished]:
+    with opened(benched.request.folder, benched.reporter) as finished:
+        yield finished
+
+
+def silent(line: str) -> None:
+    pass
+
+
+def test_every_runtime_runs_the_same_network_correctly_and_is_counted(benched: Benched) -> None:
+    rows = {row.format: row for row in benched.bench.rows}
+    assert set(rows) == {"tvm", "tflite", *PEERS}
+    for row in rows.values():
+        assert (row.status, row.device) == ("passed", "emulated"), row.reason
+        assert row.sqnr_db > 100
+        assert 0 < row.vector_fma < row.instructions
+        assert row.modelled_cycles > row.floor_cycles > 0
+        assert row.bytes > 100_000
+    floors = {row.floor_cycles for row in rows.values()}
+    assert floors == {round(benched.bench.macs / 4)}, "four multiply-adds a cycle"
+    assert min(row.ratio for row in rows.values() if row.format != "tvm") == 1
+
+
+def test_counts_repeat_to_the_digit(benched: Benched, finished: Finished) -> None:
+    device = EmulatedPython(finished.target)
+    program = peer_rows.lowered(benched.request, finished)
+    again = peer_rows.compare(PEERS["onnxruntime"], program, device, silent)
+    first = next(row for row in benched.bench.rows if row.format == "onnxruntime")
+    assert replace(again, ratio=first.ratio) == first
+
+
+def test_a_peer_that_misses_the_gate_is_not_counted(
+    benched: Benched, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its outputs are held against the network's; here the network's are swapped in two channels."""
+    load = peer_rows.check_vectors.load
+
+    def swapped(folder: Path) -> object:
+        vectors = load(folder)
+        oracle = {name: values[:, [1, 0, *range(2, values.shape[1])]] for name, values in vectors.oracle.items()}
+        return replace(vectors, oracle=oracle)
+
+    monkeypatch.setattr(peer_rows.check_vectors, "load", swapped)
+    program = peer_rows.lowered(benched.request, finished)
+    row = peer_rows.compare(PEERS["ncnn"], program, EmulatedPython(finished.target), silent)
+    assert row.status == "failed"
+    assert "at least 100 expected" in row.reason
+    assert row.modelled_cycles is None
+
+
+def test_a_network_that_a_peer_cannot_convert_is_its_reason(
+    benched: Benched, finished: Finished, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.pt2").write_bytes(b"not a program")
+    program = replace(peer_rows.lowered(benched.request, finished), file=tmp_path / "broken.pt2")
+    row = peer_rows.compare(PEERS["mnn"], program, EmulatedPython(finished.target), silent)
+    assert row.status == "failed"
+    assert row.reason.startswith("conversion: ")
+    assert row.bytes is None
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_damaged_artifact_is_a_reason_too(benched: Benched, tmp_path: Path, peer: str) -> None:
+    device = EmulatedPython(benched.request.target)
+    artifact = tmp_path / f"net.{peer}"
+    artifact.write_bytes(b"\x07" * 1000)
+    ports = (Port("image", (1, 3, 64, 64), "NCHW", "image"),), (Port("logits", (1, 10), "", "logits"),)
+    np.savez(tmp_path / "check.npz", image=np.zeros((1, 3, 64, 64), np.float32))
+    run = device.run(RunJob(peer, artifact, *ports, tmp_path / "check.npz", tmp_path / "results.npz"))
+    assert run.outputs is None
+    assert run.executed is None
+    assert run.reason
+
+
+def test_the_device_takes_peers_artifacts_only() -> None:
+    device = EmulatedPython(targets.load("cortex-a72"))
+    tool = Tool("any", "1")
+    assert not device.obstacle(EmittedFile("net.onnx", "onnxruntime", tool, (), ()))
+    assert device.obstacle(EmittedFile("net.tflite", "litert", tool, (), ()))
