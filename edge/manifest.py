@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge import __version__
+from edge import __version__, targets
 from edge.calibration.photographs import CHECK, RANDOM_CHECKS
 from edge.fingerprint import file_digest
 from edge.records import EmittedFile, Tool, ports_from_json, to_json
 from edge.request import Request, Unit
-from edge.toolchains import debian, environments
+from edge.toolchains import arm64, chromium, debian, environments
 
 if TYPE_CHECKING:
     from edge.lowering import Lowered
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 SCHEMA = 2
 FILE = "manifest.json"
 CAP_DB = 999.0
+DEVICE_TOOLS = {"emulated": arm64.NAME, "software-gpu": chromium.NAME}
+"""The distribution's packages that a device is made of."""
 PACKAGES = ("torch", "torchao", "numpy", "executorch", "coremltools", "apache-tvm", "apache-tvm-ffi", "ai-edge-litert")
 
 Manifest = dict[str, Any]
@@ -176,9 +178,11 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def environment(units: tuple[Unit, ...], sources: str) -> Manifest:
+def environment(request: Request, sources: str) -> Manifest:
     """Where and with what the run was made."""
-    names = dict.fromkeys(["base", *(unit.converter.environment for unit in units)])
+    names = dict.fromkeys(["base", *(unit.converter.environment for unit in request.units)])
+    tools = [tvm.linker.package for tvm in (request.target.tvm, targets.baseline(platform.machine()).tvm) if tvm]
+    tools += [tool for device, tool in DEVICE_TOOLS.items() if device in request.checked_on]
     return {
         "edge": __version__,
         "sources": sources,
@@ -187,7 +191,7 @@ def environment(units: tuple[Unit, ...], sources: str) -> Manifest:
         "cpu": _processor(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "locks": {name: environments.lock_digest(name) for name in names},
-        "tools": debian.unpacked(),
+        "tools": debian.unpacked(dict.fromkeys(tools)),
     }
 
 
@@ -227,7 +231,7 @@ def assemble(
             "eager": {"sqnr_db": network.oracle.eager_sqnr_db, "seconds": network.oracle.eager_seconds},
             "samples": len(network.check),
             "artifacts": artifacts,
-            "environment": environment(request.units, sources),
+            "environment": environment(request, sources),
             "seconds": round(seconds, 1),
         }
     )

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rig.board import SHELL, Board, write_executable
 
 from conftest import Sqnr, TinyNetwork
 from edge import targets
@@ -23,6 +22,7 @@ from edge.errors import SetupError, UsageError
 from edge.processes import Exit, Run
 from edge.records import RunJob
 from edge.toolchains import debian
+from rig.board import SHELL, Board, write_executable
 
 EFFORT = Effort(warmups=1, repeats=3, run_s=60, transfer_s=60, answer_s=15)
 TARGET = targets.load("cortex-a72")

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rig.loopback import Loopback, loopback
 
 from conftest import Sqnr, TinyNetwork
 from edge import processes, targets
@@ -26,6 +25,7 @@ from edge.parity.gates import judge
 from edge.parity.metrics import measure
 from edge.processes import Run
 from edge.records import RunJob
+from rig.loopback import Loopback, loopback
 
 EFFORT = Effort(warmups=1, repeats=3, run_s=60, transfer_s=60, answer_s=15)
 TARGET = targets.load("cortex-a72")

@@ -6,6 +6,7 @@ Figures are rounded against the artifact: one that is shown on the right side of
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
@@ -209,6 +210,16 @@ class Line:
         """Of one inference on the device that checked; the emulator's are not kept."""
         seconds = self.check.get("seconds")
         return Figure() if seconds is None else Figure(human_seconds(seconds))
+
+    @property
+    def spread(self) -> str:
+        """How far apart the timed inferences were, where there were several: middle four fifths over the median."""
+        repeats = sorted(self.check.get("repeats") or ())
+        if len(repeats) < 2:
+            return ""
+        tenth = len(repeats) // 10
+        between = repeats[-1 - tenth] - repeats[tenth]
+        return f"± {between / 2 / statistics.median(repeats):.1%} over {len(repeats)}".replace("%", " %")
 
     @property
     def _lowering(self) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,9 @@ def versions(name: str) -> dict[str, str]:
     return _stamp(name).get("unpacked", {})
 
 
-def unpacked() -> dict[str, str]:
-    """Version of every package that was asked for by name, over all tools that are here."""
-    stamps = [_stamp(place.name) for place in sorted(TOOLS.glob("[!.]*"))]
+def unpacked(names: Iterable[str]) -> dict[str, str]:
+    """Version of every package that was asked for by name for these tools, as far as they are here."""
+    stamps = [_stamp(name) for name in names]
     return {package: stamp["unpacked"][package] for stamp in stamps if stamp for package in stamp["asked"]}
 
 
