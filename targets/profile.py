@@ -36,7 +36,7 @@ class Core(_Record):
         vector_bits: width of one vector register.
         vector_registers: how many there are.
         peak_flop_per_cycle: of one core, a multiply-add counting as two; by the precision that is multiplied, where the
-            core has an instruction for it (fp16 FMA, int8 dot product).
+            core has an instruction for it (fp16 FMA; int8 dot product, or widening multiplies of bytes).
     """
 
     triple: str

@@ -42,9 +42,10 @@ def test_peak_follows_from_the_vector_width(target: targets.Target) -> None:
     lanes = target.core.vector_bits // 32
     assert peak["fp32"] % (2 * lanes) == 0
     assert peak.get("fp16", 2 * peak["fp32"]) == 2 * peak["fp32"]
-    assert peak.get("int8", 4 * peak["fp32"]) == 4 * peak["fp32"]
     assert ("fp16" in peak) == ("fullfp16" in target.core.features)
-    assert ("int8" in peak) == ("dotprod" in target.core.features)
+    # A dot product multiplies whole registers of bytes; a widening multiply half of one.
+    has_dot_product = "dotprod" in target.core.features
+    assert peak.get("int8", 0) in ({4 * peak["fp32"]} if has_dot_product else {0, 2 * peak["fp32"]})
 
 
 def test_tvm_compiles_for_the_core_that_is_described(target: targets.Target) -> None:
