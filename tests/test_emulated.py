@@ -99,7 +99,9 @@ def test_checking_again_finds_the_same(made: tuple[Path, Manifest], folder: Path
 
 def test_an_artifact_that_was_changed_is_not_checked_again(folder: Path):
     artifact = folder / "tiny.fp32.tflite"
-    artifact.write_bytes(artifact.read_bytes()[:-1] + b"\0")
+    content = bytearray(artifact.read_bytes())
+    content[-1] ^= 1
+    artifact.write_bytes(content)
     before = (folder / "manifest.json").read_bytes()
     with pytest.raises(InputError, match=r"tiny\.fp32\.tflite") as caught:
         verify_again(folder, (), reporter())
@@ -126,7 +128,7 @@ def test_costs_repeat_to_the_digit(folder: Path, tmp_path: Path):
     for row in costing.figures(first, counted):
         assert row["instructions"] > row["vector_fma"]
         assert row["modelled_cycles"] > (row["floor_cycles"] or 0)
-        assert (row["vector_fma"] > 0) == (".fp" in row["file"])
+        assert (row["vector_fma"] > 1000) == (".fp" in row["file"])
     page = (folder / "report.html").read_text()
     assert "Modelled cost" in page
     assert "fused_conv2d" in page
@@ -201,7 +203,7 @@ def test_a_runner_that_swaps_channels_fails(folder: Path, monkeypatch: pytest.Mo
 
 
 def test_an_emulator_that_hangs_is_ended(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(emulated, "LIMIT_S", 0.2)
+    monkeypatch.setattr(emulated, "LIMIT_S", 0.01)
     manifest = verify_again(folder, ("emulated",), reporter())
     assert all("limit" in check["reason"] for check in checks(manifest, "emulated").values())
 

@@ -29,6 +29,8 @@ ROOTS = PRIVATE / "emulated"
 GUEST_MEMORY = "0x100000000"
 """4 GiB, reserved at the start: without it the host's randomised layout would decide the guest's addresses."""
 LIMIT_S = 1800
+START = (native.START[0], "--library-path", "/lib", "/run")
+"""Starts a runner whose bundle lies in its root."""
 
 
 def root(target: Target) -> Path:
@@ -103,16 +105,18 @@ class Emulated:
             real = artifacts.prepare(job.runtime, job.artifact, desk)
         except ValueError as error:
             return Run(None, str(error), native.title(job.runtime))
-        # Short names of the same length wherever this runs: the program's arguments lie on its stack.
-        artifact = desk / f"artifact{real.suffix}"
-        for link, file in ((desk / "lib", bundle / "lib"), (desk / "run", bundle / "run"), (artifact, real)):
-            link.symlink_to(file)
+        # The desk is the program's root, where it finds what it loads: the loader keeps the whole names of libraries in
+        # memory, so names that depend on this host would shift its heap.
+        artifact, core = f"/artifact{real.suffix}", root(self._target)
+        links = {"lib": bundle / "lib", "run": bundle / "run", artifact[1:]: real}
+        for name, file in (links | {name: core / name for name in ("proc", "sys")}).items():
+            (desk / name).symlink_to(file)
         native.write_inputs(job, plan.samples, desk)
         executed, answer = desk / "executed.txt", desk / "answer.jsonl"
         line = [
-            *command(self._target, *counter.options(counter.ensure(_silent), executed, caches)),
-            *native.START,
-            *native.arguments(replace(job, threads=1), plan, f"./{artifact.name}", "."),
+            *command(self._target, *counter.options(counter.ensure(_silent), executed, caches), files=desk),
+            *START,
+            *native.arguments(replace(job, threads=1), plan, artifact, "."),
         ]
         end = processes.execute(line, environment(), desk, LIMIT_S, log=processes.log_of(job.results), output=answer)
         runtime = f"{native.title(job.runtime)}, QEMU's {self._target.emulated.cpu}"
