@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from pathlib import Path
+
+# Its wheels for Linux report every session to their maker, from threads that make counts differ. Read at import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import onnxruntime
