@@ -15,9 +15,11 @@ from edge import targets
 from edge.bench import peer_rows
 from edge.bench.bench import bench
 from edge.bench.emulated_python import EmulatedPython
+from edge.bench.peer_rows import Program
 from edge.bench.peers import PEERS
 from edge.bench.results import Bench
-from edge.finished import Finished, opened
+from edge.finished import opened
+from edge.parity.vectors import Vectors
 from edge.progress import Reporter
 from edge.records import EmittedFile, Port, RunJob, Tool
 from edge.request import Request
@@ -36,15 +38,20 @@ class Benched:
 def benched(tiny: TinyNetwork, tmp_path_factory: pytest.TempPathFactory) -> Benched:
     folder = tmp_path_factory.mktemp("bench")
     target = targets.load("cortex-a72")
-    request = Request(str(tiny.program), target, ("tvm", "tflite"), ("fp32",), out=folder, jobs=1)
+    request = Request(str(tiny.program), target, ("tvm",), ("fp32",), out=folder, jobs=1)
     reporter = Reporter(Console(stderr=True))
     return Benched(request, reporter, bench(request, reporter))
 
 
-@pytest.fixture
-def finished(benched: Benched) -> Iterator[Finished]:
+@pytest.fixture(scope="module")
+def program(benched: Benched) -> Iterator[Program]:
     with opened(benched.request.folder, benched.reporter) as finished:
-        yield finished
+        yield peer_rows.lowered(benched.request, finished)
+
+
+@pytest.fixture
+def device(benched: Benched) -> EmulatedPython:
+    return EmulatedPython(benched.request.target)
 
 
 def silent(line: str) -> None:
@@ -53,7 +60,7 @@ def silent(line: str) -> None:
 
 def test_every_runtime_runs_the_same_network_correctly_and_is_counted(benched: Benched) -> None:
     rows = {row.format: row for row in benched.bench.rows}
-    assert set(rows) == {"tvm", "tflite", *PEERS}
+    assert set(rows) == {"tvm", *PEERS}
     for row in rows.values():
         assert (row.status, row.device) == ("passed", "emulated"), row.reason
         assert row.sqnr_db > 100
@@ -65,47 +72,42 @@ def test_every_runtime_runs_the_same_network_correctly_and_is_counted(benched: B
     assert min(row.ratio for row in rows.values() if row.format != "tvm") == 1
 
 
-def test_counts_repeat_to_the_digit(benched: Benched, finished: Finished) -> None:
-    device = EmulatedPython(finished.target)
-    program = peer_rows.lowered(benched.request, finished)
+def test_counts_repeat_to_the_digit(benched: Benched, program: Program, device: EmulatedPython) -> None:
     again = peer_rows.compare(PEERS["onnxruntime"], program, device, silent)
     first = next(row for row in benched.bench.rows if row.format == "onnxruntime")
     assert replace(again, ratio=first.ratio) == first
 
 
 def test_a_peer_that_misses_the_gate_is_not_counted(
-    benched: Benched, finished: Finished, monkeypatch: pytest.MonkeyPatch
+    program: Program, device: EmulatedPython, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its outputs are held against the network's; here the network's are swapped in two channels."""
+    """Its outputs are held against the network's; here two of the network's are swapped."""
     load = peer_rows.check_vectors.load
 
-    def swapped(folder: Path) -> object:
+    def swapped(folder: Path) -> Vectors:
         vectors = load(folder)
         oracle = {name: values[:, [1, 0, *range(2, values.shape[1])]] for name, values in vectors.oracle.items()}
         return replace(vectors, oracle=oracle)
 
     monkeypatch.setattr(peer_rows.check_vectors, "load", swapped)
-    program = peer_rows.lowered(benched.request, finished)
-    row = peer_rows.compare(PEERS["ncnn"], program, EmulatedPython(finished.target), silent)
+    row = peer_rows.compare(PEERS["ncnn"], program, device, silent)
     assert row.status == "failed"
     assert "at least 100 expected" in row.reason
     assert row.modelled_cycles is None
 
 
 def test_a_network_that_a_peer_cannot_convert_is_its_reason(
-    benched: Benched, finished: Finished, tmp_path: Path
+    program: Program, device: EmulatedPython, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.pt2").write_bytes(b"not a program")
-    program = replace(peer_rows.lowered(benched.request, finished), file=tmp_path / "broken.pt2")
-    row = peer_rows.compare(PEERS["mnn"], program, EmulatedPython(finished.target), silent)
+    row = peer_rows.compare(PEERS["mnn"], replace(program, file=tmp_path / "broken.pt2"), device, silent)
     assert row.status == "failed"
     assert row.reason.startswith("conversion: ")
     assert row.bytes is None
 
 
 @pytest.mark.parametrize("peer", PEERS)
-def test_a_damaged_artifact_is_a_reason_too(benched: Benched, tmp_path: Path, peer: str) -> None:
-    device = EmulatedPython(benched.request.target)
+def test_a_damaged_artifact_is_a_reason_too(device: EmulatedPython, tmp_path: Path, peer: str) -> None:
     artifact = tmp_path / f"net.{peer}"
     artifact.write_bytes(b"\x07" * 1000)
     ports = (Port("image", (1, 3, 64, 64), "NCHW", "image"),), (Port("logits", (1, 10), "", "logits"),)

@@ -6,7 +6,9 @@ counter.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -16,11 +18,11 @@ from edge.cost import counter
 from edge.devices import Progress, emulated, native
 from edge.devices.emulated import LIMIT_S, Emulated
 from edge.devices.native import Plan
-from edge.processes import Run
+from edge.processes import Library, Run
 from edge.records import EmittedFile, RunJob
 from edge.targets import Target
 from edge.targets.profile import Caches
-from edge.toolchains import arm64, arm64_python, wheels
+from edge.toolchains import arm64, arm64_python, debian, wheels
 from edge.toolchains.places import REPOSITORY
 
 RUNNER = "edge.bench.runner"
@@ -61,25 +63,46 @@ class EmulatedPython:
         assert self._target.emulated is not None
         desk = processes.desk(job.results)
         desk.mkdir(parents=True)
+        # The desk is the program's root, for the reason given in ``edge.devices.emulated``.
+        artifact, core = f"/artifact{job.artifact.suffix}", emulated.root(self._target)
+        links = {
+            "python": debian.folder(arm64_python.NAME),
+            "wheels": wheels.folder(WHEELS),
+            "source": REPOSITORY,
+            artifact[1:]: job.artifact,
+            "proc": core / "proc",
+            "sys": core / "sys",
+        }
+        for name, place in links.items():
+            (desk / name).symlink_to(place)
         native.write_inputs(job, plan.samples, desk)
         executed, answer = desk / "executed.txt", desk / "answer.jsonl"
-        variables = arm64_python.environment(REPOSITORY, wheels.folder(WHEELS))
+        variables = arm64_python.environment("/source", "/wheels")
         settings = [part for name, value in variables.items() for part in ("-E", f"{name}={value}")]
         plugin = counter.options(counter.ensure(_silent), executed, caches)
+        loader, *interpreter = arm64_python.command("/python", RUNNER)
         line = [
-            *emulated.command(self._target, *plugin, *settings),
-            *arm64_python.command(RUNNER),
+            *emulated.command(self._target, *plugin, *settings, files=desk),
+            f".{loader}",  # which QEMU itself opens, in the desk
+            *interpreter,
             job.runtime,
-            *native.arguments(replace(job, threads=1), plan, str(job.artifact), "."),
+            *native.arguments(replace(job, threads=1), plan, artifact, "."),
         ]
         log = processes.log_of(job.results)
         end = processes.execute(line, emulated.environment(), desk, LIMIT_S, log=log, output=answer)
         peer = PEERS[job.runtime]
         run = native.read(job, plan, desk, answer.read_bytes(), end, f"{peer.title} {peer.version}")
-        return replace(run, seconds=None, executed=executed if run.outputs else None)
+        libraries = tuple(Library(_inside(library.path, links), library.base) for library in run.libraries)
+        return replace(run, seconds=None, executed=executed if run.outputs else None, libraries=libraries)
 
     def close(self) -> None:
         """Nothing to leave."""
+
+
+def _inside(path: str, links: Mapping[str, Path]) -> str:
+    """A path as the program's root has it: QEMU tells the program the host's. The links inside others come first."""
+    found = next((name for name, place in links.items() if Path(path).is_relative_to(place)), None)
+    return f"/{found}/{Path(path).relative_to(links[found])}" if found else path
 
 
 def _silent(line: str) -> None:

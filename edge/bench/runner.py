@@ -78,8 +78,6 @@ def run(options: argparse.Namespace, events: TextIO) -> None:
     inputs, files = _inputs(options.input, options.samples)
     outputs = tuple(Port(name, (), "", name) for name, _ in options.output)
     infer = runtime.load(options.artifact, inputs, outputs, options.threads)
-    report(event="loaded", libraries=libraries())
-
     markers = Markers()
     inferences = options.samples + options.warmups + options.repeats
     seconds: list[float] = []
@@ -102,6 +100,8 @@ def run(options: argparse.Namespace, events: TextIO) -> None:
             if index < options.samples:
                 for file, array in zip(written, arrays, strict=True):
                     file.write(array.tobytes())
+    # Only now: the names depend on the host, and would shift the heap that is counted.
+    report(event="loaded", libraries=libraries())
     report(
         event="ran",
         seconds=seconds[: options.samples],

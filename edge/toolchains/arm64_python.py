@@ -19,23 +19,38 @@ PACKAGES = ("libpython3.11-stdlib", "libstdc++6", "python3.11-minimal")
 def ensure(progress: Progress = debian.print_progress) -> Path:
     """Unpack the interpreter unless it is there already.
 
+    Returns:
+        The root of its system.
+
     Raises:
         SetupError: not a Debian host, no network, or its Debian has another Python.
     """
     return debian.ensure(NAME, PACKAGES, progress, ARCHITECTURE)
 
 
-def command(module: str) -> list[str]:
-    """What runs a module in the interpreter, which ``ensure`` has unpacked, on any 64-bit Arm processor."""
-    root = debian.folder(NAME)
-    loader = [str(root / "lib/ld-linux-aarch64.so.1"), "--library-path", debian.library_path(NAME)]
-    return [*loader, str(root / "usr/bin/python3.11"), "-m", module]
+def command(root: str, module: str) -> list[str]:
+    """What runs a module in the interpreter on a 64-bit Arm processor.
+
+    Args:
+        root: where the folder that ``ensure`` gave is for the processor.
+        module: by its full name.
+    """
+    libraries = f"{root}/usr/lib/aarch64-linux-gnu"
+    return [
+        f"{root}/lib/ld-linux-aarch64.so.1",
+        "--library-path",
+        libraries,
+        f"{root}/usr/bin/python3.11",
+        "-m",
+        module,
+    ]
 
 
-def environment(*places: Path) -> Mapping[str, str]:
+def environment(*places: str) -> Mapping[str, str]:
     """The interpreter's variables: where modules are sought, and nothing left to chance or written beside them."""
     return {
-        "PYTHONPATH": ":".join(map(str, places)),
+        "PYTHONPATH": ":".join(places),
+        "PYTHONSAFEPATH": "1",
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONNOUSERSITE": "1",
