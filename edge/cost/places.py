@@ -44,13 +44,13 @@ class Places:
 
     Args:
         libraries: where they were in memory.
-        folder: was the program's working folder, or its root; paths count from here.
+        folder: their paths count from here, as they did from the program's working folder.
     """
 
     def __init__(self, libraries: Iterable[Library], folder: Path) -> None:
         self._images: list[tuple[int, str, elf.Image]] = []
         for library in libraries:
-            file = folder / library.path.lstrip("/")
+            file = folder / library.path
             if library.path and file.is_file():  # the kernel's own library is no file
                 self._images.append((library.base, file.name, elf.read(file)))
 
