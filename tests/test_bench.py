@@ -71,14 +71,14 @@ def test_the_table_fits_the_terminal_and_says_why_a_row_has_no_figures() -> None
 
 
 def test_the_files_are_whole_and_agree(tmp_path: Path) -> None:
-    page = pages.write(bench(WRONG, SLOW, FAST, OURS, INT8), tmp_path / "docs", "bench-net")
-    assert sorted(path.name for path in page.parent.iterdir()) == ["bench-net.json", "bench-net.md", "bench-net.png"]
-    data = json.loads((page.parent / "bench-net.json").read_text())
+    page = pages.save(bench(WRONG, SLOW, FAST, OURS, INT8), tmp_path)
+    assert sorted(path.name for path in page.parent.iterdir()) == ["bench.json", "bench.md", "bench.png"]
+    data = json.loads((tmp_path / "bench/bench.json").read_text())
     assert [row["ratio"] for row in data["rows"]] == [0.4, 0.9, 1.0, 1.25, None]
     text = page.read_text()
-    for words in ("bench-net.png", "emulated", "make bench TARGET=cortex-a72 MODEL=net", "knows no caches", "62.6 dB"):
+    for words in ("bench.png", "emulated", "make bench TARGET=cortex-a72 MODEL=net", "knows no caches", "62.6 dB"):
         assert words in text
-    with Image.open(page.parent / "bench-net.png") as image:
+    with Image.open(tmp_path / "bench/bench.png") as image:
         blues = (np.asarray(image.convert("RGB")) == (0x0B, 0x62, 0xB0)).all(-1).sum(1)
     starts = [index for index in range(1, len(blues)) if blues[index] > 200 and blues[index - 1] <= 200]
     lengths = [blues[index + 10] for index in starts]
@@ -87,9 +87,12 @@ def test_the_files_are_whole_and_agree(tmp_path: Path) -> None:
 
 def test_the_same_bench_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        pages.write(bench(SLOW, FAST), tmp_path / name)
+        (tmp_path / name).mkdir()
+        pages.save(bench(SLOW, FAST), tmp_path / name)
     for suffix in ("png", "json", "md"):
-        assert (tmp_path / f"a/bench.{suffix}").read_bytes() == (tmp_path / f"b/bench.{suffix}").read_bytes()
+        assert (tmp_path / f"a/bench/bench.{suffix}").read_bytes() == (
+            tmp_path / f"b/bench/bench.{suffix}"
+        ).read_bytes()
 
 
 @pytest.mark.parametrize("peer", PEERS.values(), ids=lambda peer: peer.name)

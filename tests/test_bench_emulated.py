@@ -54,6 +54,14 @@ def device(benched: Benched) -> EmulatedPython:
     return EmulatedPython(benched.request.target)
 
 
+@pytest.fixture(scope="module")
+def onnx(program: Program) -> tuple[EmittedFile, Path]:
+    """The network converted once more for ONNX Runtime: its record, and the file."""
+    folder = program.finished.work / "once_more"
+    (file,) = peer_rows.convert(PEERS["onnxruntime"], program, folder).files
+    return file, folder / file.file
+
+
 def silent(line: str) -> None:
     pass
 
@@ -72,14 +80,21 @@ def test_every_runtime_runs_the_same_network_correctly_and_is_counted(benched: B
     assert min(row.ratio for row in rows.values() if row.format != "tvm") == 1
 
 
-def test_counts_repeat_to_the_digit(benched: Benched, program: Program, device: EmulatedPython) -> None:
-    again = peer_rows.compare(PEERS["onnxruntime"], program, device, silent)
+def test_the_row_repeats_to_the_digit(
+    benched: Benched, program: Program, onnx: tuple[EmittedFile, Path], device: EmulatedPython, tmp_path: Path
+) -> None:
+    """Converted again, and run in another folder."""
+    again = peer_rows.judge(PEERS["onnxruntime"], program.finished, *onnx, device, tmp_path / "again", silent)
     first = next(row for row in benched.bench.rows if row.format == "onnxruntime")
     assert replace(again, ratio=first.ratio) == first
 
 
 def test_a_peer_that_misses_the_gate_is_not_counted(
-    program: Program, device: EmulatedPython, monkeypatch: pytest.MonkeyPatch
+    program: Program,
+    onnx: tuple[EmittedFile, Path],
+    device: EmulatedPython,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its outputs are held against the network's; here two of the network's are swapped."""
     load = peer_rows.check_vectors.load
@@ -90,7 +105,7 @@ def test_a_peer_that_misses_the_gate_is_not_counted(
         return replace(vectors, oracle=oracle)
 
     monkeypatch.setattr(peer_rows.check_vectors, "load", swapped)
-    row = peer_rows.compare(PEERS["ncnn"], program, device, silent)
+    row = peer_rows.judge(PEERS["onnxruntime"], program.finished, *onnx, device, tmp_path / "swapped", silent)
     assert row.status == "failed"
     assert "at least 100 expected" in row.reason
     assert row.modelled_cycles is None
@@ -100,7 +115,8 @@ def test_a_network_that_a_peer_cannot_convert_is_its_reason(
     program: Program, device: EmulatedPython, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.pt2").write_bytes(b"not a program")
-    row = peer_rows.compare(PEERS["mnn"], replace(program, file=tmp_path / "broken.pt2"), device, silent)
+    broken = replace(program, file=tmp_path / "broken.pt2")
+    row = peer_rows.compare(PEERS["mnn"], broken, device, silent)
     assert row.status == "failed"
     assert row.reason.startswith("conversion: ")
     assert row.bytes is None

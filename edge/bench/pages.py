@@ -14,20 +14,40 @@ FOLDER = "bench"
 """Where the files go beside the artifacts."""
 
 
-def write(bench: Bench, folder: Path, name: str = "bench") -> Path:
-    """Write ``<name>.png``, ``<name>.json`` and, last, ``<name>.md``, each in one step.
+def save(bench: Bench, folder: Path) -> Path:
+    """Write everything beside the artifacts: ``<folder>/bench/bench.json``, ``.png`` and ``.md``.
+
+    Args:
+        bench: what was found.
+        folder: of the export.
+
+    Returns:
+        The page.
+    """
+    place = folder / FOLDER
+    place.mkdir(exist_ok=True)
+    _replace(place / f"{FOLDER}.json", json.dumps(to_json(bench), indent=1, ensure_ascii=False) + "\n")
+    return write(bench, place, FOLDER)
+
+
+def write(bench: Bench, folder: Path, name: str) -> Path:
+    """Write the drawing ``<name>.png`` and the page ``<name>.md``, each in one step.
 
     Returns:
         The page.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    picture, data, page = (folder / f"{name}.{suffix}" for suffix in ("png", "json", "md"))
+    picture, page = folder / f"{name}.png", folder / f"{name}.md"
     partial = folder / f".{name}.partial.png"
     plot.draw(bench, partial)
     partial.replace(picture)
-    _replace(data, json.dumps(to_json(bench), indent=1, ensure_ascii=False) + "\n")
     _replace(page, markdown(bench, picture.name))
     return page
+
+
+def docs_name(bench: Bench) -> str:
+    """Of the page in the documentation."""
+    return f"bench-{bench.target}-{bench.network}"
 
 
 def _replace(file: Path, text: str) -> None:
@@ -38,6 +58,7 @@ def _replace(file: Path, text: str) -> None:
 
 def markdown(bench: Bench, picture: str) -> str:
     """The page: what was counted, the table, what the figures do not know, and the command that makes it again."""
+    remarks = table.remarks(bench)
     lines = [
         f"# {bench.network} on {bench.title}: our artifacts and the peers",
         "",
@@ -47,8 +68,8 @@ def markdown(bench: Bench, picture: str) -> str:
         _row(("---", "---", *["---:"] * (len(table.COLUMNS) - 2))),
         *(_row(table.cells(row)) for row in bench.rows),
         "",
-        *(f"- {row.runtime}, {row.precision}: {row.status}: {reason}" for row, reason in table.remarks(bench)),
-        "",
+        *(f"- {row.runtime}, {row.precision}: {row.status}: {reason}" for row, reason in remarks),
+        *([""] if remarks else []),
         f"One inference of one image after a warm-up, on one thread of an emulated {bench.core} (QEMU's user mode; no "
         f"device). {bench.macs / 1e6:,.1f} M multiply-adds; weights: {bench.weights}. Each artifact was first run on "
         f"{bench.samples} images and held against the float64 network; only what passes its gate is counted. "
@@ -58,6 +79,7 @@ def markdown(bench: Bench, picture: str) -> str:
         "are counted with the call from Python and the copies in and out.",
         f"- Modelled cycles are the executed blocks in LLVM's model of the {bench.scheduling_model}; of floor: the "
         "core's peak by the modelled cycles; ratio: the modelled cycles by those of the best float32 peer.",
+        "- TVM's kernels are ours, built by this project; all others are peers', XNNPACK inside our own artifacts.",
         *(f"- {peer.note}" for peer in PEERS.values() if peer.note),
         *(f"- {sentence}" for sentence in bench.unknown),
         "",

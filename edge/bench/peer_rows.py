@@ -21,6 +21,7 @@ from edge.errors import ExportError, SetupError
 from edge.finished import Finished
 from edge.parity import vectors as check_vectors
 from edge.pipeline import VECTORS
+from edge.processes import Emission
 from edge.progress import Reporter
 from edge.records import EmitJob, EmittedFile, RunJob, to_json
 from edge.request import Request
@@ -83,19 +84,45 @@ def lowered(request: Request, finished: Finished) -> Program:
 
 def compare(peer: Peer, program: Program, device: EmulatedPython, step: Progress) -> Row:
     """Convert, check, and count what passes."""
-    finished = program.finished
-    folder = finished.work / peer.name
-    folder.mkdir()
+    folder = program.finished.work / peer.name
     step("converting")
-    emission = processes.emit(_conversion(peer, program, folder), CONVERTERS, CONVERSION_LIMIT_S)[PRECISION]
+    emission = convert(peer, program, folder)
     if emission.status != "emitted":
         return _without_file(peer, emission.status, f"conversion: {emission.reason}")
     (file,) = emission.files
-    artifact = folder / file.file
+    return judge(peer, program.finished, file, folder / file.file, device, folder / "run", step)
+
+
+def convert(peer: Peer, program: Program, folder: Path) -> Emission:
+    """Convert the network, in a worker, into a new folder."""
+    folder.mkdir()
+    return processes.emit(_conversion(peer, program, folder), CONVERTERS, CONVERSION_LIMIT_S)[PRECISION]
+
+
+def judge(
+    peer: Peer,
+    finished: Finished,
+    file: EmittedFile,
+    artifact: Path,
+    device: EmulatedPython,
+    work: Path,
+    step: Progress,
+) -> Row:
+    """Check a converted network against the oracle, and count it if it passes.
+
+    Args:
+        peer: whose it is.
+        finished: the export that is compared.
+        file: as converted.
+        artifact: the saved file.
+        device: where it runs.
+        work: new folder for what the runs need and leave.
+        step: told what is done.
+    """
     largest = finished.manifest["network"]["largest_activation"]
     subject = Subject(file, artifact, finished.target, PRECISION, largest)
     vectors = check_vectors.load(finished.folder / VECTORS)
-    check, _ = verify(subject, vectors, device, folder / "check", THREADS, step)
+    check, _ = verify(subject, vectors, device, work / "check", THREADS, step)
     row = replace(
         _without_file(peer, check.status, check.reason),
         file=file.file,
@@ -105,7 +132,7 @@ def compare(peer: Peer, program: Program, device: EmulatedPython, step: Progress
     if row.status != "passed":
         return row
     step("counting")
-    return _counted(row, finished, device, file, artifact)
+    return _counted(row, finished, device, file, artifact, work / "count")
 
 
 def _conversion(peer: Peer, program: Program, folder: Path) -> EmitJob:
@@ -141,9 +168,10 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
 
 
-def _counted(row: Row, finished: Finished, device: EmulatedPython, file: EmittedFile, artifact: Path) -> Row:
+def _counted(
+    row: Row, finished: Finished, device: EmulatedPython, file: EmittedFile, artifact: Path, work: Path
+) -> Row:
     """The row with its cost, or with the reason why it has none."""
-    work = artifact.parent / "count"
     work.mkdir()
     job = RunJob(
         runtime=file.runtime,

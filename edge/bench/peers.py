@@ -54,7 +54,8 @@ PEERS: dict[str, Peer] = {
             "MNN",
             "mnn",
             "MNN gets GELU as its formula: its importer makes the tanh form of ONNX's GELU operator, which misses the "
-            "gate.",
+            "gate. Its exact GELU calls the C library's erff for each element, whose path depends on the value, so its "
+            "counts are this image's.",
         ),
     )
 }
