@@ -25,6 +25,7 @@ from edge.records import EmittedFile, Port, RunJob, Tool
 from edge.request import Request
 from edge.stages.verify import Check, Subject, verify
 from edge.verification import verify_again
+from rig.loopback import loopback
 
 pytestmark = pytest.mark.slow
 
@@ -223,3 +224,20 @@ def test_where_there_is_no_emulator_the_check_is_a_skip(
     assert {check["status"] for check in checks(manifest, "host").values()} == {"passed"}
     assert pipeline.exit_code(manifest, require=False) is ExitCode.OK
     assert pipeline.exit_code(manifest, require=True) is ExitCode.EXPORT
+
+
+def test_a_board_over_ssh_checks_the_same_artifacts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A real sshd on loopback, whose board is the emulated core: the same bits, and timings beside them."""
+    with loopback(tmp_path / "board", targets.load("cortex-a72")) as rig:
+        monkeypatch.setenv("PATH", str(rig.client), prepend=":")
+        manifest = verify_again(folder, (rig.address, "emulated"), reporter())
+        assert rig.board.leftovers() == []
+    board, emulator = checks(manifest, rig.address), checks(manifest, "emulated")
+    assert set(board) == set(emulator)
+    assert {check["status"] for check in board.values()} == {"passed"}
+    for name, check in board.items():
+        assert len(check["repeats"]) == 20, name
+        assert check["seconds"] > 0, name
+        assert "aarch64" in check["conditions"]["kernel"]
+        assert len(check["samples"]["kind"]) == 16, name
+    assert board["int8.tflite"]["host_agreement"]["identical"] == 1

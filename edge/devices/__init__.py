@@ -35,7 +35,7 @@ class Device(Protocol):
         ...
 
     def ready(self, progress: Progress) -> None:
-        """Set up what it needs.
+        """Set up what it needs; asked before every run, so a device that is ready has nothing to do.
 
         Raises:
             SetupError: it cannot be had.

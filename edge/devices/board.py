@@ -123,13 +123,18 @@ class Remote(ABC):
         return native.obstacle(file)
 
     def ready(self, progress: Progress) -> None:
-        """Connect, see that it is a 64-bit Arm system, and make the folder there.
+        """Connect, see that it is a 64-bit Arm system, and make the folder there, unless that is done.
 
         Raises:
             SetupError: it cannot be reached, is something else, or has no place for a folder.
         """
-        self._progress = progress
-        progress(f"{self.name}: connecting")
+        with self._turn:
+            self._progress = progress
+            if not self._folder:
+                self._connect()
+
+    def _connect(self) -> None:
+        self._progress(f"{self.name}: connecting")
         with tempfile.TemporaryDirectory() as desk:
             try:
                 machine = self._ask("uname -m", Path(desk)).strip()
