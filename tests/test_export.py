@@ -72,7 +72,7 @@ def leftovers(out: Path) -> list[str]:
 def test_what_comes_out(made: tuple[Path, Manifest]):
     out, manifest = made
     folder = out / "cortex-a72" / "tiny"
-    assert {p.name for p in folder.iterdir()} == {"manifest.json", "report.html", "tiny.fp32.mlpackage"}
+    assert {p.name for p in folder.iterdir()} == {"manifest.json", "report.html", "tiny.fp32.mlpackage", "vectors"}
     assert json.loads((folder / "manifest.json").read_text()) == json.loads(json.dumps(manifest))
     (artifact,) = manifest["artifacts"]
     assert artifact["sha256"] == fingerprint.file_digest(folder / artifact["file"])

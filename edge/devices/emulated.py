@@ -89,7 +89,7 @@ class Emulated:
     def run(self, job: RunJob) -> Run:
         """Run in the runtime's native runner; the last inference is counted. The emulator's seconds are left out."""
         with np.load(job.check_inputs) as samples:
-            count = len(samples[job.inputs[0].name])
+            count = len(samples[samples.files[0]])
         return self._run(job, native.Plan(samples=count, limit_s=LIMIT_S), caches=None)
 
     def count(self, job: RunJob) -> Run:

@@ -86,7 +86,10 @@ def _tile(width: int, channels: int, vectors: Vectors) -> tuple[int, int]:
         columns, depth = tile
         return columns * depth / (columns + ceil(depth / vectors.lanes))
 
-    tiles = product(_divisors(width), _divisors(channels))
+    # Half-filled registers cost permutes and spills: whole ones, where the channels have any.
+    depths = _divisors(channels)
+    whole = [depth for depth in depths if depth % vectors.lanes == 0]
+    tiles = product(_divisors(width), whole or depths)
     return max((tile for tile in tiles if registers(*tile) <= vectors.registers), key=intensity)
 
 
