@@ -19,7 +19,7 @@ import tvm
 from conftest import Sqnr, TinyNetwork
 from edge import targets, worker
 from edge.backends import tvm as backend
-from edge.kernels import gelu, plain
+from edge.kernels import activation, plain
 from edge.records import EmitJob, EmittedFile, RunJob, to_json
 
 GATE_DB = 100
@@ -181,7 +181,7 @@ def test_the_tanh_form_of_gelu_fails_the_gate(
         cubic = c(0.7978845608, "float32") * (x + c(0.044715, "float32") * x * x * x)
         return c(0.5, "float32") * x * (c(1.0, "float32") + tvm.tirx.tanh(cubic))
 
-    monkeypatch.setattr(gelu, "gelu", tanh_form)
+    monkeypatch.setattr(activation, "gelu", tanh_form)
     job = job_for(tiny, tmp_path, targets.baseline(os.uname().machine).name)
     (file,) = emit(job)
     assert 20 < sqnr(tiny.oracle["logits"], run(job, file)["logits"]) < GATE_DB
@@ -284,7 +284,7 @@ def test_a_network_that_is_not_ours_passes_too(tmp_path: Path, sqnr: Sqnr) -> No
 def test_the_rational_erf_is_as_exact_as_it_says() -> None:
     points = np.linspace(-6, 6, 1 << 20, dtype=np.float32)
     x = tvm.te.placeholder(points.shape, "float32")
-    function = tvm.te.create_prim_func([x, tvm.te.compute(points.shape, lambda i: gelu.erf(x[i]))])
+    function = tvm.te.create_prim_func([x, tvm.te.compute(points.shape, lambda i: activation.erf(x[i]))])
     scheduled, way = plain.schedule(function, plain.Vectors(8, 16))
     assert way == "by block"
     kernel = tvm.compile(tvm.IRModule({"main": scheduled.with_attr("global_symbol", "main")}), target={"kind": "llvm"})

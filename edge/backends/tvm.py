@@ -20,7 +20,7 @@ from tvm.relax import transform
 from tvm.relax.frontend.torch import from_exported_program
 
 from edge import targets
-from edge.kernels import gelu, plain
+from edge.kernels import activation, plain
 from edge.records import EmitJob, EmittedFile, Port, Tool
 from edge.targets import Target
 from edge.toolchains import debian
@@ -48,7 +48,7 @@ def prepare(job: EmitJob) -> Prepared:
             transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]}),
             transform.Normalize(),
             transform.FoldConstant(),
-            transform.LegalizeOps({"relax.nn.gelu": gelu.legalize}),
+            transform.LegalizeOps({"relax.nn.gelu": activation.legalize_gelu}),
             transform.AnnotateTIROpPattern(),
             transform.FoldConstant(),
             transform.FuseOps(),
