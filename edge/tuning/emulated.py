@@ -1,7 +1,7 @@
 """What one kernel costs on the target's emulated core: counted, and modelled with LLVM; always the same, to the digit.
 
 The kernel's object file is linked with a small runner (``kernel_runner.c``) into a program without libraries. QEMU runs
-it and counts the blocks of code that it executes; llvm-mca models the cycles of each. Modelled cycles know no caches, so
+it and counts the blocks of code that it executes; llvm-mca models the cycles of each. Modelled cycles know no caches:
 misses in caches of the target's sizes can be counted beside them.
 """
 
