@@ -112,8 +112,8 @@ def _last_line(log: Path) -> str:
     return lines[-1][:200] if lines else ""
 
 
-def _surroundings(threads: int) -> dict[str, str]:
-    """The worker's environment variables: our package, its own home, a fixed hash seed, the threads it was given."""
+def surroundings(threads: int) -> dict[str, str]:
+    """A worker's environment variables: our package, its own home, a fixed hash seed, the threads it was given."""
     count = str(threads)
     HOME.mkdir(parents=True, exist_ok=True)
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "XDG_", "MPLCONFIG"))}
@@ -240,15 +240,29 @@ def execute(
     return Exit(reason, round(time.monotonic() - begin, 2), memory, code)
 
 
-def _work(
+def work(
     job: dict[str, Any],
     environment: str,
     threads: int,
     limit_s: float,
     desk: Path,
     on_event: Callable[[dict[str, Any]], None],
+    module: str = "edge.worker",
 ) -> tuple[list[dict[str, Any]], Exit]:
-    """Run one job in a worker; its events, and how it ended. ``desk`` gets the job, the events, and the log."""
+    """Run one job in a worker process.
+
+    Args:
+        job: JSON-ready.
+        environment: name of the Python environment, which must be ready.
+        threads: how many the worker may use.
+        limit_s: seconds it may take.
+        desk: folder that gets the job, the events, and the log.
+        on_event: called with each event as it arrives.
+        module: the far side, called with the job's and the events' files.
+
+    Returns:
+        Its events, and how it ended.
+    """
     desk.mkdir(parents=True, exist_ok=True)
     job_file, events_file, log = desk / "job.json", desk / "events.jsonl", desk / "log.txt"
     job_file.write_text(json.dumps(job), encoding="utf-8")
@@ -261,8 +275,8 @@ def _work(
             events.append(json.loads(line))
             on_event(events[-1])
 
-    command = [str(environments.python(environment)), "-m", "edge.worker", str(job_file), str(events_file)]
-    end = execute(command, _surroundings(threads), desk, limit_s, log=log, on_poll=collect)
+    command = [str(environments.python(environment)), "-m", module, str(job_file), str(events_file)]
+    end = execute(command, surroundings(threads), desk, limit_s, log=log, on_poll=collect)
     collect()
     return events, end
 
@@ -292,7 +306,7 @@ def emit(
     remaining = job.precisions
     while remaining:
         part = {"kind": "emit", **records.to_json(replace(job, precisions=remaining))}
-        events, end = _work(part, environment, job.threads, limit_s, desk(job.folder), on_event)
+        events, end = work(part, environment, job.threads, limit_s, desk(job.folder), on_event)
         for event in events:
             if event["event"] == "emitted":
                 files = tuple(records.emitted_from_json(f) for f in event["files"])
@@ -318,7 +332,7 @@ def run(job: records.RunJob, environment: str = "base", limit_s: float = 900) ->
         Its outputs, or the reason why there are none.
     """
     data = {"kind": "run", **records.to_json(job)}
-    events, end = _work(data, environment, job.threads, limit_s, desk(job.results), _silent)
+    events, end = work(data, environment, job.threads, limit_s, desk(job.results), _silent)
     found = {event["event"]: event for event in events}
     runtime = found["runtime"]["title"] if "runtime" in found else ""
     if "ran" in found and not end.reason:

@@ -116,7 +116,7 @@ def run(job: records.RunJob, events: Events) -> None:
         events.report(event="ran", seconds=round(seconds, 6))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Leave when the parent is gone: a killed run must not leave exporters working behind it."""
     parent = os.getppid()
 
@@ -130,7 +130,7 @@ def _end_with_parent() -> None:
 
 def main(arguments: list[str]) -> None:
     """Entry point: job file, events file."""
-    _end_with_parent()
+    end_with_parent()
     job_file, events_file = map(Path, arguments)
     data = json.loads(job_file.read_text(encoding="utf-8"))
     events = Events(events_file)

@@ -1,0 +1,182 @@
+"""What measures compiled kernels: the emulated core, this host, or boards. One number a kernel, less is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+from edge.errors import EdgeError, UsageError
+from edge.targets import Target
+from edge.toolchains import arm64, debian
+from edge.tuning import emulated
+from edge.tuning.compiled import Shapes
+from edge.tuning.workers import Fault, Worker
+
+HOST_LIMIT_S = 60
+CLOSE = 0.005
+"""Modelled cycles that differ by less are equal: then the kernel that moves fewer cache lines is better."""
+
+Cost = float | Fault
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled kernel: its file and the shapes of its arguments."""
+
+    file: Path
+    shapes: Shapes
+
+
+@dataclass(frozen=True)
+class Method:
+    """How costs are measured; costs compare where these are equal.
+
+    Attributes:
+        runner: "emulated", "host" or "rpc".
+        device: what the kernels ran on.
+        unit: of the costs, "modelled cycles" or "seconds".
+        tools: that made and measured them, with their versions.
+    """
+
+    runner: str
+    device: str
+    unit: str
+    tools: dict[str, str]
+
+
+class Runner(Protocol):
+    """Measures kernels.
+
+    Attributes:
+        method: how.
+        suffix: of the files it takes: ".o" or ".so".
+        close: costs that differ by a smaller share are equal as far as the runner can tell; 0 if it cannot tell more.
+    """
+
+    method: Method
+    suffix: str
+    close: float
+
+    def costs(self, kernels: Sequence[Kernel]) -> list[Cost]:
+        """The cost of each, or why it has none."""
+
+    def traffic(self, kernel: Kernel) -> int:
+        """What decides between kernels whose costs are close: cache lines that move, warm."""
+
+    def end(self) -> None:
+        """End what it started."""
+
+
+class Emulated:
+    """Modelled cycles on the target's emulated core, several kernels side by side.
+
+    Args:
+        target: has an ``[emulated]`` table.
+        jobs: how many side by side.
+    """
+
+    suffix = ".o"
+    close = CLOSE
+
+    def __init__(self, target: Target, jobs: int) -> None:
+        if target.emulated is None:
+            raise UsageError(
+                "its core is not emulated",
+                stage="tune",
+                target=target.name,
+                next_step="take --runner host or rpc://host:port/key, or a target with an [emulated] table",
+            )
+        emulated.ensure()
+        versions = debian.versions(arm64.NAME)
+        tools = {**_compiler(), "QEMU": versions["qemu-user"], "LLVM": versions["llvm-19"]}
+        device = f"QEMU {target.emulated.cpu}, LLVM's model of {target.emulated.scheduling_model}"
+        self.method = Method("emulated", device, "modelled cycles", tools)
+        self._target = target
+        self._pool = ThreadPoolExecutor(jobs)
+
+    def costs(self, kernels: Sequence[Kernel]) -> list[Cost]:
+        """See ``Runner``."""
+        return list(self._pool.map(self._cost, kernels))
+
+    def _cost(self, kernel: Kernel) -> Cost:
+        try:
+            return emulated.measure(kernel.file, kernel.shapes, self._target).modelled_cycles
+        except EdgeError as error:
+            return Fault(error.message)
+
+    def traffic(self, kernel: Kernel) -> int:
+        """See ``Runner``."""
+        memory = emulated.measure(kernel.file, kernel.shapes, self._target, caches=True).memory
+        assert memory is not None
+        return memory.l1d_misses + memory.l2_misses
+
+    def end(self) -> None:
+        """See ``Runner``."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+class Host:
+    """Time on this host, on one thread, the kernels of a batch in turns; see ``edge.tuning.timing``."""
+
+    suffix = ".so"
+    close = 0.0
+
+    def __init__(self, target: Target) -> None:
+        self.method = Method("host", _processor(), "seconds", _compiler())
+        self._worker = Worker("edge.tuning.timing")
+
+    def costs(self, kernels: Sequence[Kernel]) -> list[Cost]:
+        """See ``Runner``."""
+        try:
+            return list(self._worker.ask([_request(kernel) for kernel in kernels], HOST_LIMIT_S * len(kernels)))
+        except Fault as fault:  # one of them took the others along: each by itself
+            if len(kernels) == 1:
+                return [fault]
+            return [cost for kernel in kernels for cost in self.costs([kernel])]
+
+    def traffic(self, kernel: Kernel) -> int:
+        """See ``Runner``."""
+        return 0
+
+    def end(self) -> None:
+        """See ``Runner``."""
+        self._worker.close()
+
+
+def _request(kernel: Kernel) -> dict[str, object]:
+    return {"file": str(kernel.file), "shapes": kernel.shapes}
+
+
+def _compiler() -> dict[str, str]:
+    return {"TVM": version("apache-tvm")}
+
+
+def _processor() -> str:
+    """The host's processor, by its own name."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
+
+
+def find(name: str, target: Target, jobs: int) -> Runner:
+    """The runner of a name on the command line: ``emulated``, ``host``, ``rpc://host:port/key``.
+
+    Raises:
+        UsageError: there is none of that name, or it cannot measure for the target.
+        SetupError: a tool cannot be had.
+    """
+    makers: dict[str, Callable[[], Runner]] = {
+        "emulated": lambda: Emulated(target, jobs),
+        "host": lambda: Host(target),
+    }
+    if name not in makers:
+        raise UsageError(
+            f"there is no runner {name!r}",
+            stage="tune",
+            target=target.name,
+            next_step=f"take {', '.join(makers)} or rpc://host:port/key",
+        )
+    return makers[name]()

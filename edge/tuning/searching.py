@@ -1,0 +1,102 @@
+"""The far side of ``edge tune``: ``python -m edge.tuning.searching JOB.json EVENTS.jsonl``.
+
+Runs the searches of all tasks, appends one JSON line an event, and ends with the choice of each task. TVM lives here
+and in the compile workers, never in the command's own process.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from edge.errors import EdgeError
+from edge.kernels.core import Core
+from edge.records import to_json
+from edge.targets import Target
+from edge.tuning import metaschedule, runners
+from edge.tuning.journal import Journal
+from edge.tuning.measuring import Measurements
+from edge.tuning.runners import Cost
+from edge.tuning.search import search
+from edge.tuning.task import Task
+from edge.tuning.workers import Fault
+from edge.worker import Events, end_with_parent
+
+FINALISTS = 4
+
+
+def run(job: dict[str, Any], events: Events) -> None:
+    """Tune a job's tasks.
+
+    Args:
+        job: target, runner, tasks, budget (of one task), seed, jobs, journal.
+        events: gets "begun" with the tasks and how costs are measured, "measured" for every cost, and "chosen" or
+            "failed" for every task.
+    """
+    target = Target.model_validate(job["target"])
+    tasks = [Task.from_json(task, Core.of(target)) for task in job["tasks"]]
+    runner = runners.find(job["runner"], target, job["jobs"])
+    sizes = [len(task.space) for task in tasks]
+    events.report(
+        event="begun",
+        method=to_json(runner.method),
+        tasks=[
+            {**task.to_json(), "key": task.key, "choices": size, "trials": min(size, job["budget"])}
+            for task, size in zip(tasks, sizes, strict=True)
+        ],
+    )
+    journal = Journal(Path(job["journal"]))
+    with tempfile.TemporaryDirectory(prefix="edge-tune-") as folder:
+        measurements = Measurements(target, runner, journal, Path(folder), job["jobs"])
+        try:
+            _tune(tasks, measurements, runner, job["budget"], job["seed"], events)
+        finally:
+            measurements.end()
+            runner.end()
+            journal.close()
+
+
+def _tune(
+    tasks: list[Task], measurements: Measurements, runner: runners.Runner, budget: int, seed: int, events: Events
+) -> None:
+    costs: list[dict[int, float]] = [{} for _ in tasks]
+
+    def on_cost(task: int, choice: int, cost: Cost) -> None:
+        if not isinstance(cost, Fault):
+            costs[task][choice] = cost
+        fault = str(cost) if isinstance(cost, Fault) else ""
+        best = min(costs[task].values(), default=None)
+        events.report(event="measured", task=task, choice=choice, best=best, fault=fault)
+
+    searches = [search([choice.to_json() for choice in task.space], task.default, budget, seed) for task in tasks]
+    metaschedule.tune(tasks, searches, measurements, seed, on_cost)
+    for index, (task, known) in enumerate(zip(tasks, costs, strict=True)):
+        if not known:
+            events.report(event="failed", task=index, reason="no choice could be measured")
+            continue
+        choice = _best(task, known, measurements, runner.close)
+        default = known.get(task.default)
+        events.report(
+            event="chosen", task=index, choice=task.space[choice].to_json(), cost=known[choice], default=default
+        )
+
+
+def _best(task: Task, costs: dict[int, float], measurements: Measurements, close: float) -> int:
+    """The least cost; of several that are close, the kernel that moves the fewest cache lines."""
+    ranked = sorted(costs, key=lambda choice: (costs[choice], choice))
+    finalists = [choice for choice in ranked if costs[choice] <= costs[ranked[0]] * (1 + close)][:FINALISTS]
+    if len(finalists) == 1:
+        return finalists[0]
+    return min(finalists, key=lambda choice: measurements.traffic(measurements.candidate(task, choice)))
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    appended = Events(Path(sys.argv[2]))
+    try:
+        run(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), appended)
+    except EdgeError as error:
+        appended.report(event="ended", reason=error.message)
