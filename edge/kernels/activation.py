@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import reduce
 
 import numpy as np
+import tvm
 from tvm import relax, te, tirx
 
 from edge.kernels.template import Array
@@ -24,19 +25,19 @@ ERF_NUMERATOR = (1.12837899, 0.196249649, 0.0534675494, 0.00400366914, 0.0002880
 ERF_DENOMINATOR = (1.0, 0.507252872, 0.116476685, 0.0154444706, 0.00121636386, 3.74806852e-05)
 
 
-def _float32(value: float) -> tirx.PrimExpr:
+def _float32(value: float) -> tvm.ir.Expr:
     return tirx.const(value, "float32")
 
 
-def _polynomial(coefficients: tuple[float, ...], t: tirx.PrimExpr) -> tirx.PrimExpr:
+def _polynomial(coefficients: tuple[float, ...], t: tvm.ir.Expr) -> tvm.ir.Expr:
     return reduce(lambda value, c: value * t + _float32(c), reversed(coefficients[:-1]), _float32(coefficients[-1]))
 
 
-def _clamp(x: tirx.PrimExpr, low: float, high: float) -> tirx.PrimExpr:
+def _clamp(x: tvm.ir.Expr, low: float, high: float) -> tvm.ir.Expr:
     return tirx.max(tirx.min(x, _float32(high)), _float32(low))
 
 
-def erf(x: tirx.PrimExpr) -> tirx.PrimExpr:
+def erf(x: tvm.ir.Expr) -> tvm.ir.Expr:
     """The error function of a float32 expression."""
     limited = tirx.Var("limited", "float32")
     square = tirx.Var("square", "float32")
@@ -44,26 +45,26 @@ def erf(x: tirx.PrimExpr) -> tirx.PrimExpr:
     return tirx.Let(limited, _clamp(x, -ERF_LIMIT, ERF_LIMIT), tirx.Let(square, limited * limited, ratio))
 
 
-def gelu(x: tirx.PrimExpr) -> tirx.PrimExpr:
+def gelu(x: tvm.ir.Expr) -> tvm.ir.Expr:
     """GELU in its exact form, 0.5 x (1 + erf(x / sqrt 2))."""
     value = tirx.Var("value", "float32")
     half = value * _float32(0.5)
     return tirx.Let(value, x, half + half * erf(value * _float32(0.5**0.5)))
 
 
-def _identity(x: tirx.PrimExpr) -> tirx.PrimExpr:
+def _identity(x: tvm.ir.Expr) -> tvm.ir.Expr:
     return x
 
 
-def _relu(x: tirx.PrimExpr) -> tirx.PrimExpr:
+def _relu(x: tvm.ir.Expr) -> tvm.ir.Expr:
     return tirx.max(x, _float32(0))
 
 
-def _relu6(x: tirx.PrimExpr) -> tirx.PrimExpr:
+def _relu6(x: tvm.ir.Expr) -> tvm.ir.Expr:
     return _clamp(x, 0, 6)
 
 
-EXPRESSIONS: dict[str, Callable[[tirx.PrimExpr], tirx.PrimExpr]] = {
+EXPRESSIONS: dict[str, Callable[[tvm.ir.Expr], tvm.ir.Expr]] = {
     "none": _identity,
     "relu": _relu,
     "relu6": _relu6,
@@ -72,7 +73,7 @@ EXPRESSIONS: dict[str, Callable[[tirx.PrimExpr], tirx.PrimExpr]] = {
 """By the name that problems have for it."""
 
 
-def expression(name: str, x: tirx.PrimExpr) -> tirx.PrimExpr:
+def expression(name: str, x: tvm.ir.Expr) -> tvm.ir.Expr:
     """The activation of that name of a float32 expression."""
     return EXPRESSIONS[name](x)
 

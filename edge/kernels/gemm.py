@@ -1,0 +1,288 @@
+"""The register-tiled matrix product that pointwise and partial convolution are made of.
+
+    result[i, j] = epilogue(start[j] + sum over k of input(i, k) * weights[j, k], i, j)
+
+``input`` is any expression, so a convolution is a product whose rows are positions of the image (implicit im2col). A
+tile of the result stays in vector registers while the whole reduction runs:
+
+    parallel over the tiles
+        tile = start
+        over the reduction, a few steps unrolled
+            tile += one value of each row, broadcast, times one register of each column group
+        result = epilogue(tile)
+
+Rows and columns that fill no tile are a region of their own with a smaller tile, not a condition in a loop, and nothing
+is padded. The reduction is a chain of *stretches*, so it may change its source, and what is left of an unrolled loop is
+a stretch too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+import numpy as np
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
+
+from edge.kernels.core import Core
+from edge.kernels.template import Array, Choice
+
+Expression = tvm.ir.Expr
+
+
+@dataclass(frozen=True)
+class Tile(Choice):
+    """How a product is computed.
+
+    Attributes:
+        rows: of the register tile.
+        columns: of the register tile, a multiple of ``lanes``.
+        lanes: of the vectors; fewer than the register has where the columns would leave half of it empty.
+        unroll: steps of the reduction as straight code.
+        order: what stays in the cache while the other goes by: a panel of "weights" or a tile's "rows".
+    """
+
+    rows: int
+    columns: int
+    lanes: int
+    unroll: int
+    order: str
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of the reduction whose input is read in one way.
+
+    Attributes:
+        start: its first row of the weights.
+        length: steps of one repetition.
+        read: the input at a row of the result, a repetition and a step.
+        repeats: how often the steps are gone through.
+        period: rows of the weights from one repetition to the next.
+    """
+
+    start: int
+    length: int
+    read: Callable[[Expression, Expression, Expression], Expression]
+    repeats: int = 1
+    period: int = 0
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the result that is covered by equal tiles, from its first row and column on."""
+
+    row: int
+    rows: int
+    tile_rows: int
+    column: int
+    columns: int
+    tile_columns: int
+    lanes: int
+
+    @property
+    def name(self) -> str:
+        """Tells it from the kernel's other regions."""
+        return f"{self.row}_{self.column}"
+
+
+def regions(rows: int, columns: int, tile: Tile) -> Iterator[Region]:
+    """Cut a result into regions of whole tiles: the body, the last rows, the last registers, the last lanes."""
+    whole = columns - columns % tile.columns
+    registers = columns - columns % tile.lanes
+    for row, end, height in ((0, rows - rows % tile.rows, tile.rows), (rows - rows % tile.rows, rows, rows % tile.rows)):
+        for column, stop, width, lanes in (
+            (0, whole, tile.columns, tile.lanes),
+            (whole, registers, registers - whole, tile.lanes),
+            (registers, columns, columns - registers, columns - registers),
+        ):
+            if end > row and stop > column:
+                yield Region(row, end - row, height, column, stop - column, width, lanes)
+
+
+def pack(weights: Array, tile: Tile) -> Array:
+    """Weights (columns, reduction) as panels one after the other, each with a row of its columns for every step."""
+    columns = {region.column: region for region in regions(1, len(weights), replace(tile, rows=1))}
+    panels = [
+        weights[start : start + region.tile_columns].T.ravel()
+        for region in columns.values()
+        for start in range(region.column, region.column + region.columns, region.tile_columns)
+    ]
+    return np.ascontiguousarray(np.concatenate(panels), dtype=np.float32)
+
+
+# The space of choices and the rule for the default.
+
+MOST_ROWS = 16
+UNROLLS = (4, 8)
+HIDDEN = 8
+"""Independent multiply-adds that keep the pipes busy while each waits for the one before it: latency times pipes."""
+PER_REGISTER, PER_TILE = 4, 24
+"""Instructions that a tile needs beside its multiply-adds: to start and store each register, and for its addresses."""
+
+
+def space(rows: int, columns: int, reduction: int, core: Core) -> tuple[Tile, ...]:
+    """The choices for a product: of all tiles that fit in the registers, those within a quarter of the best estimate."""
+    lanes = [core.lanes]
+    if columns % core.lanes:
+        half = core.lanes // 2
+        lanes += [half] if half and columns % half == 0 else []
+    tiles = [
+        Tile(height, groups * width, width, UNROLLS[0], "weights")
+        for width in lanes
+        for height in range(1, min(rows, MOST_ROWS) + 1)
+        for groups in range(1, max(columns // width, 1) + 1)
+        if _registers(height, groups, core) <= core.registers
+    ]
+    estimates = {tile: _estimate(rows, columns, reduction, tile) for tile in tiles}
+    good = sorted(tiles, key=lambda tile: estimates[tile])
+    good = [tile for tile in good if estimates[tile] <= 1.25 * estimates[good[0]]]
+    return tuple(
+        replace(tile, unroll=unroll, order=order) for tile in good for unroll in UNROLLS for order in ("weights", "rows")
+    )
+
+
+def _registers(rows: int, groups: int, core: Core) -> int:
+    """The tile, one register of weights for each group of columns, and one value of each row or of the one at hand."""
+    return rows * groups + groups + (1 if core.loads_as_operand else rows)
+
+
+def _estimate(rows: int, columns: int, reduction: int, tile: Tile) -> int:
+    """Instructions, with those that the pipes wait for."""
+    total = 0
+    for region in regions(rows, columns, tile):
+        groups = ceil(region.tile_columns / region.lanes)
+        registers = region.tile_rows * groups
+        steps = reduction * max(registers, groups + region.tile_rows, HIDDEN)
+        tiles = (region.rows // region.tile_rows) * (region.columns // region.tile_columns)
+        total += tiles * (steps + PER_REGISTER * registers + PER_TILE)
+    return total
+
+
+# The kernel.
+
+
+def product(
+    result: tirx.Buffer,
+    weights: tirx.Buffer,
+    stretches: Sequence[Stretch],
+    start: Callable[[Expression], Expression],
+    epilogue: Callable[[Expression, Expression, Expression], Expression],
+    tile: Tile,
+) -> None:
+    """Write the product into the function that is being built, for ``schedule`` to arrange.
+
+    Args:
+        result: (rows, columns).
+        weights: as ``pack`` makes them.
+        stretches: the reduction.
+        start: what the sum of a column starts with.
+        epilogue: the result from the sum, the row and the column.
+        tile: the choice.
+    """
+    rows, columns = map(int, result.shape)
+    reduction = sum(stretch.length * stretch.repeats for stretch in stretches)
+    for region in regions(rows, columns, tile):
+        with T.sblock(f"region_{region.name}"):
+            _region(region, result, weights, reduction, _in_steps(stretches, tile.unroll), start, epilogue)
+
+
+def _in_steps(stretches: Sequence[Stretch], unroll: int) -> list[Stretch]:
+    """Cut each stretch where the unrolled loop ends."""
+    cut = []
+    for stretch in stretches:
+        rest = stretch.length % unroll
+        whole = stretch.length - rest
+        if whole:
+            cut.append(replace(stretch, length=whole))
+        if rest:
+            read = stretch.read
+            shifted = lambda row, repeat, step, read=read, whole=whole: read(row, repeat, step + whole)  # noqa: E731
+            cut.append(replace(stretch, start=stretch.start + whole, length=rest, read=shifted))
+    return cut
+
+
+def _region(
+    region: Region,
+    result: tirx.Buffer,
+    weights: tirx.Buffer,
+    reduction: int,
+    stretches: list[Stretch],
+    start: Callable[[Expression], Expression],
+    epilogue: Callable[[Expression, Expression, Expression], Expression],
+) -> None:
+    shape, width = (region.rows, region.columns), region.tile_columns
+    before: tirx.Buffer | None = None
+    for number, stretch in enumerate(stretches):
+        total = T.sblock_alloc_buffer(shape, "float32")
+        with T.grid(*shape, stretch.repeats, stretch.length) as axes, T.sblock(f"sum_{region.name}_{number}"):
+            i, j, repeat, step = T.axis.remap("SSRR", list(axes))
+            panel, column = j // width, j % width
+            row = stretch.start + repeat * stretch.period + step
+            weight = weights[region.column * reduction + panel * (width * reduction) + row * width + column]
+            with T.init():
+                T.buffer_store(total, start(region.column + j) if before is None else before[i, j], [i, j])
+            T.buffer_store(total, total[i, j] + stretch.read(region.row + i, repeat, step) * weight, [i, j])
+        before = total
+    assert before is not None
+    with T.grid(*shape) as axes, T.sblock(f"result_{region.name}"):
+        i, j = T.axis.remap("SS", list(axes))
+        row, column = region.row + i, region.column + j
+        T.buffer_store(result, epilogue(before[i, j], row, column), [row, column])
+
+
+def schedule(
+    function: tirx.PrimFunc, rows: int, columns: int, stretches: Sequence[Stretch], tile: Tile
+) -> tirx.PrimFunc:
+    """Arrange the loops of every region of a function that ``product`` wrote."""
+    scheduler = Schedule(tvm.IRModule({"main": function}))
+    number = len(_in_steps(stretches, tile.unroll))
+    for region in regions(rows, columns, tile):
+        result = scheduler.get_sblock(f"result_{region.name}")
+        sums = [scheduler.get_sblock(f"sum_{region.name}_{index}") for index in range(number)]
+        _arrange(scheduler, region, result, sums, tile)
+    return scheduler.mod["main"]
+
+
+def _arrange(scheduler: Schedule, region: Region, result: SBlockRV, sums: list[SBlockRV], tile: Tile) -> None:
+    row, column = scheduler.get_loops(result)
+    tile_row, row = scheduler.split(row, [None, region.tile_rows])
+    panel, column = scheduler.split(column, [None, region.tile_columns])
+    group, lane = scheduler.split(column, [None, region.lanes])
+    outer = (panel, tile_row) if tile.order == "weights" else (tile_row, panel)
+    scheduler.reorder(*outer, row, group, lane)
+    tiles = scheduler.fuse(*outer)
+    for partial in reversed(sums):
+        scheduler.compute_at(partial, tiles, preserve_unit_loops=True)
+    if region.rows * region.columns > region.tile_rows * region.tile_columns:
+        scheduler.parallel(tiles)  # before the sums are taken apart: TVM cannot see afterwards that it may be
+    for partial in sums:
+        _accumulate(scheduler, partial, region.lanes, tile.unroll)
+    _as_registers(scheduler, row, group, lane)
+
+
+def _accumulate(scheduler: Schedule, partial: SBlockRV, lanes: int, unroll: int) -> None:
+    row, column, repeat, step = scheduler.get_loops(partial)[1:]
+    group, lane = scheduler.split(column, [None, lanes])
+    step, unrolled = scheduler.split(step, [None, min(unroll, _extent(scheduler, step))])
+    scheduler.reorder(repeat, step, unrolled, row, group, lane)
+    scheduler.unroll(unrolled)
+    _as_registers(scheduler, row, group, lane)
+    started = scheduler.decompose_reduction(partial, repeat)
+    _as_registers(scheduler, *scheduler.get_loops(started)[1:])
+
+
+def _as_registers(scheduler: Schedule, row: LoopRV, group: LoopRV, lane: LoopRV) -> None:
+    scheduler.unroll(row)
+    scheduler.unroll(group)
+    scheduler.vectorize(lane)
+
+
+def _extent(scheduler: Schedule, loop: LoopRV) -> int:
+    return int(scheduler.get(loop).extent)

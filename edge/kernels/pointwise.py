@@ -1,0 +1,200 @@
+"""Pointwise convolution: a matrix product over the channels, with bias, activation and shortcut in its epilogue.
+
+    y[i, j] = activation(sum over k of x[i, k] * w[j, k] + bias[j]) + shortcut[i, j]
+
+A linear layer is the same. So is a convolution whose stride is its kernel (patch embedding, merging): the windows do
+not overlap, and each is a row of the product, read where it lies (implicit im2col). After a partial convolution the
+first channels come from another tensor: the reduction goes over both, and nothing is sliced or concatenated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
+
+from edge.kernels import activation, gemm
+from edge.kernels.core import Core
+from edge.kernels.gemm import Expression, Stretch, Tile
+from edge.kernels.template import FLOAT32_BYTES, Array, Problem, Template
+
+SHORTCUTS = ("none", "before", "after")
+
+
+@dataclass(frozen=True)
+class PointwiseProblem(Problem):
+    """A pointwise convolution, a linear layer, or a convolution whose stride is its kernel.
+
+    Attributes:
+        rows: positions of the result.
+        inputs: channels of the input.
+        outputs: channels of the result.
+        bias: whether there is one.
+        activation: a name that ``edge.kernels.activation`` knows.
+        shortcut: whether a tensor like the result is added "before" or "after" the activation, or "none".
+        partial: the first channels, which come from a tensor of their own; 0 where all come from one.
+        window: side of the square window, which is also the stride; 1 for pointwise.
+        height, width: of the input; only where the window is larger than 1.
+        layout: of the input, "NHWC" or "NCHW".
+    """
+
+    rows: int
+    inputs: int
+    outputs: int
+    bias: bool = False
+    activation: str = "none"
+    shortcut: str = "none"
+    partial: int = 0
+    window: int = 1
+    height: int = 0
+    width: int = 0
+    layout: str = "NHWC"
+
+    @property
+    def reduction(self) -> int:
+        """Steps of the sum for one element of the result."""
+        return self.inputs * self.window**2
+
+    @property
+    def macs(self) -> int:
+        """One for each element of the result and step of its sum."""
+        return self.rows * self.outputs * self.reduction
+
+    @property
+    def bytes(self) -> int:
+        """Input, weights, bias, shortcut and result."""
+        tensors = self.rows * (self.reduction + self.outputs * (1 if self.shortcut == "none" else 2))
+        return FLOAT32_BYTES * (tensors + self.outputs * (self.reduction + self.bias))
+
+    @property
+    def key(self) -> str:
+        """Such as "pointwise 3136x40→80 bias gelu, 10 partial"."""
+        words = [f"pointwise {self.rows}x{self.reduction}→{self.outputs}"]
+        words += ["bias"] if self.bias else []
+        words += [f"shortcut {self.shortcut} {self.activation}"] if self.shortcut != "none" else [self.activation]
+        words += [f"partial {self.partial}"] if self.partial else []
+        if self.window > 1:
+            words.append(f"windows {self.window}x{self.window} of {self.layout} {self.height}x{self.width}")
+        return " ".join(word for word in words if word != "none")
+
+
+class Pointwise(Template[PointwiseProblem, Tile]):
+    """See the module.
+
+    The kernel's arguments: the partial convolution's output (rows, partial) where there is one; the input, (rows,
+    inputs), or (height, width, inputs) or (inputs, height, width) where there is a window; the shortcut (rows,
+    outputs); weights and bias as packed; the result (rows, outputs). The plain weights are (outputs, reduction), the
+    reduction in the input's own order: window rows, window columns, channels for NHWC; channels first for NCHW; and
+    the bias (outputs).
+    """
+
+    name = "pointwise"
+    problems = PointwiseProblem
+    choices = Tile
+
+    def space(self, problem: PointwiseProblem, core: Core) -> tuple[Tile, ...]:
+        """The product's."""
+        return gemm.space(problem.rows, problem.outputs, problem.reduction, core)
+
+    def default(self, problem: PointwiseProblem, core: Core) -> Tile:
+        """The product's: the fewest instructions by estimate."""
+        return self.space(problem, core)[0]
+
+    def kernel(self, problem: PointwiseProblem, choice: Tile, core: Core) -> tirx.PrimFunc:
+        """See the class for the arguments."""
+        stretches: list[Stretch] = []
+        with IRBuilder() as builder, T.prim_func(s_tir=True):
+            T.func_name("pointwise")
+            T.func_attr({"tirx.noalias": True})
+            if problem.partial:
+                convolved = _argument("convolved", problem.rows, problem.partial)
+                stretches.append(Stretch(0, problem.partial, lambda row, _, step: convolved[row, step]))
+            stretches.append(_window(problem) if problem.window > 1 else _row(problem))
+            shortcut = _argument("shortcut", problem.rows, problem.outputs) if problem.shortcut != "none" else None
+            weights = _argument("weights", problem.outputs * problem.reduction)
+            bias = _argument("bias", problem.outputs) if problem.bias else None
+            result = _argument("result", problem.rows, problem.outputs)
+
+            def start(column: Expression) -> Expression:
+                return tirx.const(0, "float32") if bias is None else bias[column]
+
+            def epilogue(total: Expression, row: Expression, column: Expression) -> Expression:
+                if shortcut is None:
+                    return activation.expression(problem.activation, total)
+                if problem.shortcut == "before":
+                    return activation.expression(problem.activation, total + shortcut[row, column])
+                return activation.expression(problem.activation, total) + shortcut[row, column]
+
+            gemm.product(result, weights, stretches, start, epilogue, choice)
+        scheduled = gemm.schedule(builder.get(), problem.rows, problem.outputs, stretches, choice)
+        return scheduled.with_attr("tirx.is_scheduled", True)
+
+    def pack(self, problem: PointwiseProblem, choice: Tile, *weights: Array) -> tuple[Array, ...]:
+        """Panels of weights, and the bias as it is."""
+        matrix, *bias = weights
+        return (gemm.pack(matrix, choice), *(np.ascontiguousarray(values, dtype=np.float32) for values in bias))
+
+    def reference(self, problem: PointwiseProblem, *arrays: Array) -> Array:
+        """The formula of the module."""
+        waiting = list(arrays)
+        convolved = waiting.pop(0) if problem.partial else None
+        rows = windows(problem, waiting.pop(0)) if problem.window > 1 else waiting.pop(0)
+        if convolved is not None:
+            rows = np.concatenate([convolved, rows[:, problem.partial :]], axis=1)
+        shortcut = waiting.pop(0) if problem.shortcut != "none" else None
+        total = rows @ waiting.pop(0).T
+        if problem.bias:
+            total = total + waiting.pop(0)
+        if shortcut is not None and problem.shortcut == "before":
+            total = total + shortcut
+        total = activation.REFERENCES[problem.activation](total)
+        return total + shortcut if shortcut is not None and problem.shortcut == "after" else total
+
+
+def windows(problem: PointwiseProblem, image: Array) -> Array:
+    """The windows of an image as rows (rows, reduction): what the kernel reads without making it."""
+    side = problem.window
+    down, across = problem.height // side, problem.width // side
+    channels_last = problem.layout == "NHWC"
+    image = image[: down * side, : across * side] if channels_last else image[:, : down * side, : across * side]
+    if channels_last:
+        cut = image.reshape(down, side, across, side, problem.inputs).transpose(0, 2, 1, 3, 4)
+    else:
+        cut = image.reshape(problem.inputs, down, side, across, side).transpose(1, 3, 0, 2, 4)
+    return cut.reshape(problem.rows, problem.reduction)
+
+
+def _argument(name: str, *shape: int) -> tirx.Buffer:
+    return T.arg(name, T.buffer(shape, "float32"))
+
+
+def _row(problem: PointwiseProblem) -> Stretch:
+    """All channels of a position, or those that the partial convolution left."""
+    image = _argument("input", problem.rows, problem.inputs)
+    first = problem.partial
+    return Stretch(first, problem.inputs - first, lambda row, _, step: image[row, first + step])
+
+
+def _window(problem: PointwiseProblem) -> Stretch:
+    """A window, in pieces that are contiguous in memory."""
+    side, channels = problem.window, problem.inputs
+    across = problem.width // side
+    read: Callable[[Expression, Expression, Expression], Expression]
+    if problem.layout == "NHWC":
+        image = _argument("input", problem.height, problem.width, channels)
+
+        def read(row: Expression, repeat: Expression, step: Expression) -> Expression:
+            return image[row // across * side + repeat, row % across * side + step // channels, step % channels]
+
+        return Stretch(0, side * channels, read, repeats=side, period=side * channels)
+
+    planes = _argument("input", channels, problem.height, problem.width)
+
+    def read(row: Expression, repeat: Expression, step: Expression) -> Expression:
+        return planes[repeat // side, row // across * side + repeat % side, row % across * side + step]
+
+    return Stretch(0, side, read, repeats=channels * side, period=side)
