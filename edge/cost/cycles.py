@@ -44,13 +44,19 @@ class Modelled:
     left_out: frozenset[str]
 
 
-def model(blocks: Iterable[Words], instructions: Mapping[int, Instruction], scheduling_model: str) -> Modelled:
+def model(
+    blocks: Iterable[Words],
+    instructions: Mapping[int, Instruction],
+    scheduling_model: str,
+    iterations: tuple[int, int] = (FILLED, ENOUGH),
+) -> Modelled:
     """Model the blocks.
 
     Args:
         blocks: their words; the same block twice is modelled once.
         instructions: has every word of them.
         scheduling_model: LLVM's name of the core whose pipeline model is used.
+        iterations: of a block, between which its cycles are counted.
 
     Raises:
         SetupError: LLVM has no such model, or failed.
@@ -61,7 +67,7 @@ def model(blocks: Iterable[Words], instructions: Mapping[int, Instruction], sche
         f"# LLVM-MCA-BEGIN {index}\n" + "\n".join(lines) + "\n# LLVM-MCA-END\n" for index, lines in enumerate(texts)
     )
     source = "".join(regions)
-    filled, enough = (_analyse(source, scheduling_model, iterations) for iterations in (FILLED, ENOUGH))
+    filled, enough = (_analyse(source, scheduling_model, count) for count in iterations)
     cycles: dict[Words, float] = {}
     left_out: set[str] = set()
     for index, block in enumerate(unique):
@@ -70,7 +76,7 @@ def model(blocks: Iterable[Words], instructions: Mapping[int, Instruction], sche
         timed = Counter(clean(line) for line in after["Instructions"]) if after else Counter()
         left_out |= (Counter(texts[index]) - timed).keys()
         elapsed = after["SummaryView"]["TotalCycles"] - before["SummaryView"]["TotalCycles"] if before and after else 0
-        cycles[block] = elapsed / (ENOUGH - FILLED)
+        cycles[block] = elapsed / (iterations[1] - iterations[0])
     return Modelled(cycles, frozenset(left_out))
 
 

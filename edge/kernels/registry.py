@@ -9,6 +9,7 @@ from typing import Any
 from edge.kernels.template import Template
 
 TEMPLATES = {
+    "pointwise": ("edge.kernels.pointwise", "Pointwise"),
     "depthwise": ("edge.kernels.depthwise", "DepthwiseTemplate"),
 }
 """Module and class; imported when asked for."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edge.kernels.registry import template as template_named
 from edge.kernels.core import Core
+from edge.kernels.registry import template as template_named
 from edge.targets import Target
 from edge.tuning.compiled import Shapes, compile_kernel
 from edge.tuning.workers import serve

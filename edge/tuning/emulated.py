@@ -31,6 +31,8 @@ WHEELS = "aarch64"
 OPTIONS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-c")
 LIMIT_S = 120
 HOTTEST = 5
+LONG, LONG_ITERATIONS = 64, (4, 16)
+"""Blocks of so many instructions fill the pipeline sooner than ``cycles`` waits, which would take most of the time."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ def measure(kernel: Path, shapes: Shapes, target: Target, *, caches: bool = Fals
         profile = counter.read(executed)
     executions = profile.executions()
     instructions = decode(executions)
-    modelled = cycles.model((block.words for block in profile.blocks), instructions, target.emulated.scheduling_model)
-    total = sum(block.executions * modelled.cycles[block.words] for block in profile.blocks)
+    modelled = _model(profile.blocks, instructions, target.emulated.scheduling_model)
+    total = sum(block.executions * modelled[block.words] for block in profile.blocks)
     kinds: Counter[str] = Counter()
     for word, count in executions.items():
         kinds[instructions[word].kind] += count
@@ -177,15 +179,29 @@ def _fault(reason: str) -> ExportError:
     )
 
 
+def _model(
+    blocks: tuple[Block, ...], instructions: dict[int, Instruction], scheduling_model: str
+) -> dict[cycles.Words, float]:
+    """Cycles of one execution of each block."""
+    words = {block.words for block in blocks}
+    long = sorted(block for block in words if len(block) >= LONG)
+    short = sorted(words.difference(long))
+    found: dict[cycles.Words, float] = {}
+    for group, iterations in ((short, (cycles.FILLED, cycles.ENOUGH)), (long, LONG_ITERATIONS)):
+        if group:
+            found |= cycles.model(group, instructions, scheduling_model, iterations).cycles
+    return found
+
+
 def _hottest(
-    blocks: tuple[Block, ...], instructions: dict[int, Instruction], modelled: cycles.Modelled, total: float
+    blocks: tuple[Block, ...], instructions: dict[int, Instruction], modelled: dict[cycles.Words, float], total: float
 ) -> tuple[HotBlock, ...]:
-    hot = sorted(blocks, key=lambda block: (-block.executions * modelled.cycles[block.words], block.address))[:HOTTEST]
+    hot = sorted(blocks, key=lambda block: (-block.executions * modelled[block.words], block.address))[:HOTTEST]
     return tuple(
         HotBlock(
             block.executions,
-            modelled.cycles[block.words],
-            block.executions * modelled.cycles[block.words] / total,
+            modelled[block.words],
+            block.executions * modelled[block.words] / total,
             tuple(instructions[word].text for word in block.words),
         )
         for block in hot

@@ -10,8 +10,10 @@ template needs nothing of MetaSchedule, and MetaSchedule shares the trials among
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import tvm
@@ -29,6 +31,9 @@ from edge.tuning.workers import Fault
 BATCH = 16
 """Candidates between two looks at the costs. Part of what decides an evolutionary search, so it is no option."""
 CHOICE, TASK = "edge.choice", "edge.task"
+
+# A tuning context imports the tensor instructions of GPUs, which takes a quarter of a minute; no core here has any.
+sys.modules.setdefault("tvm.s_tir.tensor_intrin", ModuleType("tvm.s_tir.tensor_intrin"))
 
 OnCost = Callable[[int, int, Cost], None]
 """Called with the index of the task, the index of the choice, and the cost."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from edge.kernels.registry import template as template_named
 from edge.kernels.core import Core
+from edge.kernels.registry import template as template_named
 from edge.kernels.template import Choice, Problem, Template
 
 

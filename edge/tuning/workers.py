@@ -6,6 +6,7 @@ A request may kill its worker, or never come back. Then that request has a fault
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -15,7 +16,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from edge import processes
 from edge.toolchains import environments
@@ -29,7 +30,7 @@ class Fault(RuntimeError):
 
 
 class Worker:
-    """The near side. Not for two threads at once.
+    """The near side, started at once. Not for two threads at the same time.
 
     Args:
         module: its far side, which calls ``serve``.
@@ -38,8 +39,9 @@ class Worker:
 
     def __init__(self, module: str, threads: int = 1) -> None:
         self._module, self._threads = module, threads
-        self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed with the worker
+        self._process: subprocess.Popen[bytes] | None = self._start()
+        self._fresh = True
 
     def ask(self, request: Any, limit_s: float) -> Any:
         """The answer to a request.
@@ -51,18 +53,20 @@ class Worker:
         Raises:
             Fault: the far side raised, died, or was ended at its limit.
         """
-        fresh = self._process is None
-        process = self._process or self._start()
+        if self._process is None:
+            self._process, self._fresh = self._start(), True
+        process = self._process
         assert process.stdin and process.stdout
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
-            line = _read_line(process.stdout.fileno(), limit_s + START_S * fresh)
+            line = _read_line(process.stdout.fileno(), limit_s + START_S * self._fresh)
         except (BrokenPipeError, EOFError):
             raise Fault(f"the worker {self._end()}") from None
         except TimeoutError:
             self._end()
             raise Fault(f"no answer within {limit_s:g} s") from None
+        self._fresh = False
         answer = json.loads(line)
         if "fault" in answer:
             raise Fault(answer["fault"])
@@ -77,14 +81,13 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         self._log.seek(0)
         self._log.truncate()
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             [str(environments.python("base")), "-m", self._module],
             env=processes.surroundings(self._threads),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
-        return self._process
 
     def _end(self) -> str:
         """End the process; how it had ended before, with the last line of its log."""
@@ -113,7 +116,9 @@ def _read_line(descriptor: int, limit_s: float) -> bytes:
 
 
 def serve(answer: Callable[[Any], Any]) -> None:
-    """The far side: answer requests until stdin ends."""
+    """The far side: answer requests, which TVM has a part in, until stdin ends."""
+    cast(Any, sys.modules)["torch"] = None  # TVM imports it where it can, which takes seconds, and needs it for nothing
+    importlib.import_module("tvm")
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what else is printed is no answer
     for line in sys.stdin:
