@@ -27,17 +27,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
+import tvm
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
 
 from edge.kernels import activation
+from edge.kernels.core import Core
 from edge.kernels.template import FLOAT32_BYTES, Array, Choice, Problem, Template
 
-if TYPE_CHECKING:
-    from tvm import tirx
-
-    from edge.kernels.core import Core
+Expression: TypeAlias = tvm.ir.Expr
 
 ROWS = (1, 2, 3, 4)
 COLUMNS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14)
@@ -185,9 +187,6 @@ class DepthwiseTemplate(Template[Depthwise, Tile]):
 
     def kernel(self, problem: Depthwise, choice: Tile, core: Core) -> tirx.PrimFunc:
         """Arguments: the input (1, height, width, channels), a residual where there is one, weights, bias, result."""
-        from tvm.script.ir_builder import IRBuilder
-        from tvm.script.ir_builder import tirx as T
-
         rows, columns = problem.rows, problem.columns
         shape = (1, rows.length, columns.length, problem.channels)
         with IRBuilder() as builder, T.prim_func(s_tir=True):
@@ -198,15 +197,12 @@ class DepthwiseTemplate(Template[Depthwise, Tile]):
             weights = T.arg("weights", T.buffer((*problem.kernel, problem.channels)))
             bias = T.arg("bias", T.buffer((problem.channels,)))
             result = T.arg("result", T.buffer(shape))
-            with T.sblock("root"):
-                tile = T.sblock_alloc_buffer((choice.rows, choice.columns, core.lanes), scope="local")
+            inside = rows.interior(choice.rows)
+            with T.sblock("root"), T.parallel(-(-rows.length // choice.rows)) as block:
+                tile = T.alloc_buffer((choice.rows, choice.columns, core.lanes), scope="local")
                 tensors = _Tensors(source, weights, bias, residual, result, tile)
-                inside = rows.interior(choice.rows)
-                with (
-                    T.parallel(-(-rows.length // choice.rows)) as block,
-                    T.If(T.And(block >= inside.start, block < inside.stop)),
-                ):
-                    first = block * choice.rows
+                first = block * choice.rows
+                with T.If(T.And(block >= inside.start, block < inside.stop)):
                     with T.Then():
                         _write_rows(problem, tensors, first, choice, core)
                     with T.Else(), T.serial(T.min(choice.rows, rows.length - first)) as row:
@@ -250,16 +246,14 @@ def _registers(problem: Depthwise, tile: Tile, core: Core) -> int:
 
 
 def _write_rows(
-    problem: Depthwise, tensors: _Tensors, row: tirx.PrimExpr, choice: Tile, core: Core, *, edge: bool = False
+    problem: Depthwise, tensors: _Tensors, row: Expression, choice: Tile, core: Core, *, edge: bool = False
 ) -> None:
     """All columns and channels of some rows of the result: a whole tile's inside the image, one at its edge."""
-    from tvm.script.ir_builder import tirx as T
-
     columns, width = problem.columns, choice.columns
     lanes = min(core.lanes, problem.channels)
     inside = columns.interior(width)
 
-    def write(column: tirx.PrimExpr, taps: list[range]) -> None:
+    def write(column: Expression, taps: list[range]) -> None:
         with T.serial(-(-problem.channels // lanes)) as vector:
             # The last vector ends with the last channel: what it shares with the one before is computed twice.
             first = T.min(vector * lanes, problem.channels - lanes)
@@ -279,21 +273,19 @@ def _write_rows(
 def _write_tile(
     problem: Depthwise,
     tensors: _Tensors,
-    row: tirx.PrimExpr,
-    column: tirx.PrimExpr,
+    row: Expression,
+    column: Expression,
     taps: list[range],
-    channel: tirx.PrimExpr,
-    lane: tirx.PrimExpr,
+    channel: Expression,
+    lane: Expression,
     rows: int,
     edge: bool,
 ) -> None:
     """One register tile; ``taps`` are the kernel columns that each of its columns multiplies."""
-    from tvm.script.ir_builder import tirx as T
-
     tile, source, weights, stride = tensors.tile, tensors.source, tensors.weights, problem.stride
     above, left = row * stride - problem.padding[0], column * stride - problem.padding[1]
 
-    def accumulate(line: tirx.PrimExpr, kernel_rows: dict[int, tirx.PrimExpr]) -> None:
+    def accumulate(line: Expression, kernel_rows: dict[int, Expression]) -> None:
         """Add the products of one line of the input to every row of the tile that has a kernel row there."""
         for kx in range(problem.kernel[1]):
             for r, ky in kernel_rows.items():
