@@ -21,12 +21,12 @@ SAME3, SAME7 = (1, 1, 1, 1), (3, 3, 3, 3)
 
 AWKWARD = (
     Depthwise(9, 7, 10, (3, 3), 1, SAME3),
-    Depthwise(8, 13, 6, (3, 3), 2, SAME3, "relu6", True),
+    Depthwise(8, 13, 6, (3, 3), 2, SAME3, "relu6", "after"),
     Depthwise(16, 16, 8, (3, 3), 2, (0, 0, 1, 1), "relu"),  # as TensorFlow pads
     Depthwise(13, 11, 5, (7, 7), 1, SAME7, "gelu"),
     Depthwise(11, 14, 4, (5, 5), 2, (2, 2, 2, 2)),
     Depthwise(1, 1, 3, (3, 3), 1, SAME3),
-    Depthwise(5, 1, 17, (3, 3), 1, SAME3, "none", True),
+    Depthwise(5, 1, 17, (3, 3), 1, SAME3, "relu", "before"),
     Depthwise(6, 9, 8, (3, 3), 1),
     Depthwise(4, 6, 4, (7, 5), 3, (3, 2, 3, 2)),
 )
@@ -44,7 +44,7 @@ def arrays(problem: Depthwise) -> tuple[list[Array], list[Array]]:
     random = np.random.default_rng(0)
     result = (1, problem.rows.length, problem.columns.length, problem.channels)
     activations = [random.standard_normal((1, problem.height, problem.width, problem.channels))]
-    if problem.residual:
+    if problem.shortcut != "none":
         activations.append(random.standard_normal(result))
     weights = [random.standard_normal((*problem.kernel, problem.channels)), random.standard_normal(problem.channels)]
     return activations, weights
@@ -71,7 +71,7 @@ def test_a_kernel_with_one_wrong_weight_is_caught() -> None:
 
 @pytest.mark.parametrize("problem", AWKWARD, ids=lambda problem: problem.key)
 def test_the_formula_is_that_of_torch(problem: Depthwise) -> None:
-    plain = replace(problem, activation="none", residual=False)
+    plain = replace(problem, activation="none", shortcut="none")
     (source,), (kernel, bias) = arrays(plain)
     top, left, bottom, right = plain.padding
     image = torch.nn.functional.pad(torch.from_numpy(source).permute(0, 3, 1, 2), (left, right, top, bottom))
@@ -84,11 +84,13 @@ def test_the_formula_is_that_of_torch(problem: Depthwise) -> None:
 @pytest.mark.parametrize("problem", AWKWARD, ids=lambda problem: problem.key)
 def test_products_with_padding_are_not_counted(problem: Depthwise) -> None:
     """With ones everywhere, the results are the numbers of products."""
-    plain = replace(problem, activation="none", residual=False)
+    plain = replace(problem, activation="none", shortcut="none")
     ones = np.ones((1, plain.height, plain.width, plain.channels))
     counts = TEMPLATE.reference(plain, ones, np.ones((*plain.kernel, plain.channels)), np.zeros(plain.channels))
     assert problem.macs == counts.sum()
-    elements = ones.size + counts.size * (1 + problem.residual) + (np.prod(plain.kernel) + 1) * plain.channels
+    elements = (
+        ones.size + counts.size * (1 + (problem.shortcut != "none")) + (np.prod(plain.kernel) + 1) * plain.channels
+    )
     assert problem.bytes == 4 * elements
 
 

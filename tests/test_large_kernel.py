@@ -22,8 +22,8 @@ from edge.tuning.compiled import compile_kernel
 TEMPLATE = LargeKernelTemplate()
 
 AWKWARD = (
-    LargeKernel(9, 14, 10, (3, 15), (1, 7, 1, 7), "relu"),
-    LargeKernel(13, 9, 6, (17, 3), (8, 1, 8, 1)),
+    LargeKernel(9, 14, 10, (3, 15), (1, 7, 1, 7), "relu", "after"),
+    LargeKernel(13, 9, 6, (17, 3), (8, 1, 8, 1), "relu", "before"),
     LargeKernel(11, 13, 5, (11, 13), (5, 6, 5, 6)),
     LargeKernel(7, 7, 3, (13, 13), (6, 8, 6, 4)),
     LargeKernel(16, 14, 4, (9, 10), (0, 0, 0, 0)),
@@ -35,7 +35,10 @@ def arrays(problem: LargeKernel) -> tuple[list[Array], list[Array]]:
     """Activations and plain weights in float64."""
     random = np.random.default_rng(0)
     weights = [random.standard_normal((*problem.kernel, problem.channels)), random.standard_normal(problem.channels)]
-    return [random.standard_normal((1, problem.height, problem.width, problem.channels))], weights
+    activations = [random.standard_normal((1, problem.height, problem.width, problem.channels))]
+    if problem.shortcut != "none":
+        activations.append(random.standard_normal((1, problem.rows.length, problem.columns.length, problem.channels)))
+    return activations, weights
 
 
 @pytest.mark.parametrize("outputs", TRANSFORMS)
@@ -84,11 +87,13 @@ def test_the_formula_is_that_of_torch() -> None:
 @pytest.mark.parametrize("core", CORES.values(), ids=CORES)
 @pytest.mark.parametrize("problem", AWKWARD, ids=lambda problem: problem.key)
 def test_problems_are_counted_and_choices_are_plain(problem: LargeKernel, core: Core) -> None:
-    plain = replace(problem, activation="none")
+    plain = replace(problem, activation="none", shortcut="none")
     ones = np.ones((1, plain.height, plain.width, plain.channels))
     counts = TEMPLATE.reference(plain, ones, np.ones((*plain.kernel, plain.channels)), np.zeros(plain.channels))
     assert problem.macs == counts.sum()
-    assert problem.bytes == 4 * (ones.size + counts.size + (np.prod(plain.kernel) + 1) * plain.channels)
+    assert problem.bytes == 4 * (
+        ones.size + counts.size * (1 + (problem.shortcut != "none")) + (np.prod(plain.kernel) + 1) * plain.channels
+    )
     space, default = TEMPLATE.space(problem, core), TEMPLATE.default(problem, core)
     assert default in space
     assert len(set(space)) == len(space)

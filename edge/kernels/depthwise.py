@@ -1,6 +1,6 @@
 """Depthwise convolution with small kernels: every channel by itself, 3x3 to 7x7, any stride.
 
-    out[y, x, c] = act(bias[c] + sum over ky, kx of in[s y + ky - top, s x + kx - left, c] w[ky, kx, c]) (+ residual)
+    out[y, x, c] = activation(bias[c] + sum over ky, kx of in[s y + ky - top, s x + kx - left, c] w[ky, kx, c])
 
 Channels are the vector: one register holds neighbouring channels of one pixel. A tile of rows x columns of the result
 stays in registers while the lines of the input that it needs go by, and a value that is loaded serves every output of
@@ -59,7 +59,7 @@ class Depthwise(Problem):
         stride: of rows and columns alike.
         padding: rows of zeros above, columns left, rows below, columns right.
         activation: a key of ``activation.EXPRESSIONS``.
-        residual: whether a tensor of the output's shape is added after the activation.
+        shortcut: whether a tensor like the result is added "before" or "after" the activation, or "none".
     """
 
     height: int
@@ -69,7 +69,7 @@ class Depthwise(Problem):
     stride: int = 1
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     activation: str = "none"
-    residual: bool = False
+    shortcut: str = "none"
 
     @property
     def rows(self) -> Axis:
@@ -88,16 +88,17 @@ class Depthwise(Problem):
 
     @property
     def bytes(self) -> int:
-        """Input, weights and bias, the residual if any, and the result."""
+        """Input, weights and bias, the shortcut if any, and the result."""
         outputs = self.rows.length * self.columns.length * self.channels
         inputs = self.height * self.width * self.channels
         weights = (self.kernel[0] * self.kernel[1] + 1) * self.channels
-        return FLOAT32_BYTES * (inputs + weights + (1 + self.residual) * outputs)
+        return FLOAT32_BYTES * (inputs + weights + (1 + (self.shortcut != "none")) * outputs)
 
     @property
     def key(self) -> str:
         """Such as "depthwise 3x3 s1 p1,1,1,1 56x56x96 relu6"."""
-        epilogue = f" {self.activation}" * (self.activation != "none") + " residual" * self.residual
+        epilogue = f" {self.activation}" * (self.activation != "none")
+        epilogue += f" shortcut {self.shortcut}" * (self.shortcut != "none")
         edges = ",".join(map(str, self.padding))
         shape = f"{self.height}x{self.width}x{self.channels}"
         return f"depthwise {self.kernel[0]}x{self.kernel[1]} s{self.stride} p{edges} {shape}{epilogue}"
@@ -186,21 +187,21 @@ class DepthwiseTemplate(Template[Depthwise, Tile]):
         return min(self.space(problem, core), key=cost)
 
     def kernel(self, problem: Depthwise, choice: Tile, core: Core) -> tirx.PrimFunc:
-        """Arguments: the input (1, height, width, channels), a residual where there is one, weights, bias, result."""
+        """Arguments: the input (1, height, width, channels), any shortcut, weights, bias, the result."""
         rows, columns = problem.rows, problem.columns
         shape = (1, rows.length, columns.length, problem.channels)
         with IRBuilder() as builder, T.prim_func(s_tir=True):
             T.func_name(self.name)
             T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
             source = T.arg("source", T.buffer((1, problem.height, problem.width, problem.channels)))
-            residual = T.arg("residual", T.buffer(shape)) if problem.residual else None
+            shortcut = T.arg("shortcut", T.buffer(shape)) if problem.shortcut != "none" else None
             weights = T.arg("weights", T.buffer((*problem.kernel, problem.channels)))
             bias = T.arg("bias", T.buffer((problem.channels,)))
             result = T.arg("result", T.buffer(shape))
             inside = rows.interior(choice.rows)
             with T.sblock("root"), T.parallel(-(-rows.length // choice.rows)) as block:
                 tile = T.alloc_buffer((choice.rows, choice.columns, core.lanes), scope="local")
-                tensors = _Tensors(source, weights, bias, residual, result, tile)
+                tensors = _Tensors(source, weights, bias, shortcut, result, tile)
                 first = block * choice.rows
                 with T.If(T.And(block >= inside.start, block < inside.stop)):
                     with T.Then():
@@ -225,8 +226,7 @@ class DepthwiseTemplate(Template[Depthwise, Tile]):
             down = slice(ky, ky + (rows.length - 1) * problem.stride + 1, problem.stride)
             across = slice(kx, kx + (columns.length - 1) * problem.stride + 1, problem.stride)
             result += padded[:, down, across] * kernel[ky, kx]
-        result = activation.REFERENCES[problem.activation](result)
-        return result + more[0] if problem.residual else result
+        return with_shortcut_reference(problem.activation, problem.shortcut, result, *more)
 
 
 @dataclass(frozen=True)
@@ -234,9 +234,25 @@ class _Tensors:
     source: tirx.Buffer
     weights: tirx.Buffer
     bias: tirx.Buffer
-    residual: tirx.Buffer | None
+    shortcut: tirx.Buffer | None
     result: tirx.Buffer
     tile: tirx.Buffer
+
+
+def with_shortcut(name: str, order: str, value: Expression, other: Expression | None) -> Expression:
+    """A sum's activation, and the shortcut "before" or "after" it, if there is one."""
+    if order == "before":
+        return activation.expression(name, value + other)
+    activated = activation.expression(name, value)
+    return activated + other if order == "after" else activated
+
+
+def with_shortcut_reference(name: str, order: str, value: Array, *other: Array) -> Array:
+    """The same of arrays."""
+    if order == "before":
+        return activation.REFERENCES[name](value + other[0])
+    activated = activation.REFERENCES[name](value)
+    return activated + other[0] if order == "after" else activated
 
 
 def _registers(problem: Depthwise, tile: Tile, core: Core) -> int:
@@ -295,10 +311,9 @@ def _write_tile(
 
     def finish(r: int) -> None:
         for c in range(len(taps)):
-            value = activation.expression(problem.activation, tile[r, c, lane])
             place = (0, row + r, column + c, channel)
-            if tensors.residual is not None:
-                value = value + tensors.residual[place]
+            other = tensors.shortcut[place] if tensors.shortcut is not None else None
+            value = with_shortcut(problem.activation, problem.shortcut, tile[r, c, lane], other)
             T.buffer_store(tensors.result, value, list(place))
 
     for r, c in product(range(rows), range(len(taps))):

@@ -1,6 +1,6 @@
 """Depthwise convolution with large kernels, 31x31 to 51x51, and with the strips that crosses are made of.
 
-    out[y, x, c] = act(bias[c] + sum over ky, kx of in[y + ky - top, x + kx - left, c] w[ky, kx, c])
+    out[y, x, c] = activation(bias[c] + sum over ky, kx of in[y + ky - top, x + kx - left, c] w[ky, kx, c])
 
 Each block of channels is copied once into a plane of its own, where a pixel's neighbours are neighbours in memory, and
 is convolved there along lines (``edge.kernels.lines``): along the rows, or along the columns where the kernel is high
@@ -24,9 +24,9 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from edge.kernels import activation, lines
+from edge.kernels import lines
 from edge.kernels.core import Core
-from edge.kernels.depthwise import Axis
+from edge.kernels.depthwise import Axis, with_shortcut, with_shortcut_reference
 from edge.kernels.lines import Expression, Lines, LineTile
 from edge.kernels.template import FLOAT32_BYTES, Array, Problem, Template
 from edge.kernels.winograd import TAPS
@@ -42,6 +42,7 @@ class LargeKernel(Problem):
         kernel: rows and columns.
         padding: rows of zeros above, columns left, rows below, columns right.
         activation: a key of ``activation.EXPRESSIONS``.
+        shortcut: whether a tensor like the result is added "before" or "after" the activation, or "none".
     """
 
     height: int
@@ -50,6 +51,7 @@ class LargeKernel(Problem):
     kernel: tuple[int, int]
     padding: tuple[int, int, int, int]
     activation: str = "none"
+    shortcut: str = "none"
 
     @property
     def rows(self) -> Axis:
@@ -88,14 +90,15 @@ class LargeKernel(Problem):
 
     @property
     def bytes(self) -> int:
-        """Input, weights and bias, and the result."""
-        outputs = self.rows.length * self.columns.length
+        """Input, weights and bias, the shortcut if any, and the result."""
+        outputs = self.rows.length * self.columns.length * (1 + (self.shortcut != "none"))
         return FLOAT32_BYTES * self.channels * (self.height * self.width + np.prod(self.kernel).item() + 1 + outputs)
 
     @property
     def key(self) -> str:
         """Such as "large kernel 3x51 p1,25,1,25 56x56x96"."""
         epilogue = f" {self.activation}" * (self.activation != "none")
+        epilogue += f" shortcut {self.shortcut}" * (self.shortcut != "none")
         edges = ",".join(map(str, self.padding))
         shape = f"{self.height}x{self.width}x{self.channels}"
         return f"large kernel {self.kernel[0]}x{self.kernel[1]} p{edges} {shape}{epilogue}"
@@ -117,17 +120,18 @@ class LargeKernelTemplate(Template[LargeKernel, LineTile]):
         return lines.default((problem.lines,), problem.channels, core)
 
     def kernel(self, problem: LargeKernel, choice: LineTile, core: Core) -> tirx.PrimFunc:
-        """Arguments: the input (1, height, width, channels), packed weights, bias, the result."""
+        """Arguments: the input (1, height, width, channels), any shortcut, packed weights, bias, the result."""
         geometry, around, vector = problem.lines, lines.margin(choice), choice.channels
         rows, columns = problem.rows.length, problem.columns.length
-        blocks = -(-problem.channels // vector)
+        blocks, shape = -(-problem.channels // vector), (1, rows, columns, problem.channels)
         with IRBuilder() as builder, T.prim_func(s_tir=True):
             T.func_name(self.name)
             T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
             source = T.arg("source", T.buffer((1, problem.height, problem.width, problem.channels)))
+            shortcut = T.arg("shortcut", T.buffer(shape)) if problem.shortcut != "none" else None
             weights = T.arg("weights", T.buffer((blocks, *geometry.packed_shape(choice))))
             bias = T.arg("bias", T.buffer((problem.channels,)))
-            result = T.arg("result", T.buffer((1, rows, columns, problem.channels)))
+            result = T.arg("result", T.buffer(shape))
             with T.sblock("root"), T.parallel(blocks) as block:
                 first = block * vector
                 plane = T.alloc_buffer((problem.height + 2 * around, problem.width + 2 * around, vector))
@@ -139,8 +143,11 @@ class LargeKernelTemplate(Template[LargeKernel, LineTile]):
                     T.buffer_store(plane, value, [row + around, column + around, lane])
 
                 def copy_out(row: Expression, column: Expression, lane: Expression) -> None:
-                    value = activation.expression(problem.activation, sums[row, column, lane] + bias[first + lane])
-                    T.buffer_store(result, value, [0, row, column, first + lane])
+                    place = (0, row, column, first + lane)
+                    value = sums[row, column, lane] + bias[first + lane]
+                    other = shortcut[place] if shortcut is not None else None
+                    value = with_shortcut(problem.activation, problem.shortcut, value, other)
+                    T.buffer_store(result, value, list(place))
 
                 with T.vectorized(vector) as lane:
                     lines.clear(plane, around, lane)
@@ -164,14 +171,14 @@ class LargeKernelTemplate(Template[LargeKernel, LineTile]):
 
     def reference(self, problem: LargeKernel, *arrays: Array) -> Array:
         """The formula of this module, one kernel position at a time."""
-        source, kernel, bias = arrays
+        source, *more, kernel, bias = arrays
         rows, columns = problem.rows.length, problem.columns.length
         result = np.zeros((1, rows, columns, problem.channels), source.dtype) + bias
         top, left, bottom, right = problem.padding
         padded = np.pad(source, ((0, 0), (top, bottom), (left, right), (0, 0)))
         for ky, kx in np.ndindex(*problem.kernel):
             result += padded[:, ky : ky + rows, kx : kx + columns] * kernel[ky, kx]
-        return activation.REFERENCES[problem.activation](result)
+        return with_shortcut_reference(problem.activation, problem.shortcut, result, *more)
 
 
 def _pixel(problem: LargeKernel, line: Expression, place: Expression) -> tuple[Expression, Expression]:
