@@ -10,6 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from edge.fingerprint import file_digest, text_digest
+from edge.kernels import registry
 from edge.kernels.template import Choice
 from edge.targets import Target
 from edge.tuning.compiled import SYMBOL
@@ -19,7 +20,6 @@ from edge.tuning.task import Task
 from edge.tuning.workers import Fault, Worker
 
 COMPILE_LIMIT_S = 60
-KERNELS = Path(__file__).resolve().parents[1] / "kernels"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Measurements:
     def __init__(self, target: Target, runner: Runner, journal: Journal, folder: Path, jobs: int) -> None:
         self._target, self._runner, self._journal, self._folder = target, runner, journal, folder
         self._data = target.model_dump(mode="json")
-        self._everything = _everything_but_the_candidate(target, runner)
+        self._surroundings = _surroundings(target, runner)
         self._pool = ThreadPoolExecutor(jobs)
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         self._workers = [Worker("edge.tuning.compiling") for _ in range(jobs)]
@@ -60,7 +60,8 @@ class Measurements:
         """A member of a task's space."""
         choice = task.space[index]
         words = (json.dumps(task.to_json(), sort_keys=True), json.dumps(choice.to_json(), sort_keys=True))
-        return Candidate(task, choice, text_digest((self._everything, *words)))
+        kernels = (file_digest(source) for source in registry.sources(task.template))
+        return Candidate(task, choice, text_digest((self._surroundings, *kernels, *words)))
 
     def compile(self, candidates: Iterable[Candidate]) -> list[Kernel | Cost]:
         """The compiled kernels, or what is known of them already: a cost, or the fault."""
@@ -116,10 +117,10 @@ class Measurements:
         return Kernel(file, tuple(map(tuple, shapes)))
 
 
-def _everything_but_the_candidate(target: Target, runner: Runner) -> str:
-    """Digest of the code that makes kernels, of the target, and of how costs are measured."""
+def _surroundings(target: Target, runner: Runner) -> str:
+    """Digest of the target, and of how costs are measured: what decides them beside the kernel."""
     own = Path(__file__).parent
-    sources = sorted((*KERNELS.glob("*.py"), own / "compiled.py", own / "kernel_runner.c", own / "timing.py"))
+    sources = [own / name for name in ("compiled.py", "emulated.py", "kernel_runner.c", "timing.py")]
     profile = (target.core, target.caches, target.emulated, target.tvm)
     return text_digest(
         (

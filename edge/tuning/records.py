@@ -205,17 +205,19 @@ def chosen(
     record = _read_once(file, file.stat().st_mtime_ns).find(template.name, problem)
     if record is None:
         return None
-    if not (reason := obstacle(target, record)):
-        try:
-            choice = template.choices.from_json(record.choice)
-        except TypeError:
-            reason = f"the template's choices have no longer the fields {', '.join(record.choice)}"
-        else:
-            if choice in template.space(problem, Core.of(target)):
-                return choice
-            reason = f"the template's space has no longer {record.choice}"
-    refuse(f"the record for {problem.key} is refused: {reason}")
-    return None
+    if reason := obstacle(target, record) or refusal(template, problem, record.choice, Core.of(target)):
+        refuse(f"the record for {problem.key} is refused: {reason}")
+        return None
+    return template.choices.from_json(record.choice)
+
+
+def refusal(template: Template[Any, Any], problem: Problem, choice: dict[str, Any], core: Core) -> str:
+    """Why a recorded choice is none of the template's any more; empty if it is."""
+    try:
+        known = template.choices.from_json(choice)
+    except TypeError:
+        return f"the template's choices have no longer the fields {', '.join(choice)}"
+    return "" if known in template.space(problem, core) else f"the template's space has no longer {choice}"
 
 
 @lru_cache(maxsize=8)

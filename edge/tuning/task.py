@@ -43,13 +43,14 @@ class Task:
     @cached_property
     def space(self) -> tuple[Choice, ...]:
         """Every choice there is."""
-        return self._template.space(self.problem, self.core)
+        return self.template_of.space(self.problem, self.core)
 
     @property
     def default(self) -> int:
         """The index of the choice by rule."""
-        return self.space.index(self._template.default(self.problem, self.core))
+        return self.space.index(self.template_of.default(self.problem, self.core))
 
     @property
-    def _template(self) -> Template[Any, Any]:
+    def template_of(self) -> Template[Any, Any]:
+        """The template itself."""
         return template_named(self.template)

@@ -1,0 +1,63 @@
+"""The far side of ``edge records check``: ``python -m edge.tuning.checking JOB.json EVENTS.jsonl``.
+
+Rebuilds the kernels of some records and measures them again, without what earlier runs have measured.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from edge.errors import EdgeError
+from edge.kernels.core import Core
+from edge.records import to_json
+from edge.targets import Target
+from edge.tuning import runners
+from edge.tuning.journal import Journal
+from edge.tuning.measuring import Measurements
+from edge.tuning.records import refusal
+from edge.tuning.task import Task
+from edge.tuning.workers import Fault
+from edge.worker import Events, end_with_parent
+
+
+def run(job: dict[str, Any], events: Events) -> None:
+    """Measure a job's records.
+
+    Args:
+        job: target, runner, records (template, problem and choice of each), jobs.
+        events: gets "begun" with how costs are measured, and for each record "measured" with its cost, or the reason
+            why there is none.
+    """
+    target = Target.model_validate(job["target"])
+    core = Core.of(target)
+    runner = runners.find(job["runner"], target, job["jobs"])
+    events.report(event="begun", method=to_json(runner.method))
+    with tempfile.TemporaryDirectory(prefix="edge-check-") as folder:
+        measurements = Measurements(target, runner, Journal(Path(folder) / "journal.jsonl"), Path(folder), job["jobs"])
+        try:
+            for index, record in enumerate(job["records"]):
+                task = Task.from_json(record, core)
+                if reason := refusal(task.template_of, task.problem, record["choice"], core):
+                    events.report(event="measured", record=index, cost=None, reason=reason)
+                    continue
+                choice = task.template_of.choices.from_json(record["choice"])
+                candidate = measurements.candidate(task, task.space.index(choice))
+                (cost,) = measurements.costs([candidate], measurements.compile([candidate]))
+                reason = str(cost) if isinstance(cost, Fault) else ""
+                events.report(event="measured", record=index, cost=None if reason else cost, reason=reason)
+        finally:
+            measurements.end()
+            runner.end()
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    appended = Events(Path(sys.argv[2]))
+    try:
+        run(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), appended)
+    except EdgeError as error:
+        appended.report(event="ended", reason=error.message)
