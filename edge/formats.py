@@ -89,5 +89,17 @@ FORMATS: dict[str, Format] = {
             converters={"mlprogram": Converter("edge.backends.coreml", "base")},
             suffixes=(".mlpackage",),
         ),
+        Format(
+            name="gpu",
+            title="GPU kernels",
+            runs_with="the GPU's driver, with our host in C for OpenCL",
+            precisions={
+                "fp32": "float32 throughout",
+                "fp16": "float16 weights and activations in memory, float32 in registers",
+            },
+            converters={"tvm": Converter("edge.backends.gpu", "base")},
+            target_section="gpu",
+            suffixes=(".opencl", ".metal"),
+        ),
     )
 }

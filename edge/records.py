@@ -42,7 +42,8 @@ class EmittedFile:
     Attributes:
         file: name relative to the job's folder.
         runtime: module in ``edge.runtimes`` that runs it.
-        runs_on: "anywhere"; or "host" or "target" for machine code that only the host's or the target's core can load.
+        runs_on: "anywhere"; or "host" or "target" for machine code that only the host's or the target's core can load;
+            or "gpu" for kernels that only a GPU's driver can.
         simulation: name of an .npz (relative to the job's folder) with the outputs of the quantisation simulation for
             the job's check inputs, keyed by output name, shape (N, ...); None where the tool has none. Comparing with
             it tells lowering error from quantisation error.

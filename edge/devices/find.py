@@ -27,6 +27,11 @@ def find(name: str, target: Target) -> Device:
         from edge.devices.software_gpu import SoftwareGpu
 
         return SoftwareGpu()
+    has_opencl = target.gpu is not None and "OpenCL" in target.gpu.apis
+    if name == "software-opencl" and has_opencl:
+        from edge.devices.software_opencl import SoftwareOpenCl
+
+        return SoftwareOpenCl()
     if kind == "ssh" and address:
         from edge.devices.ssh import Board
 
@@ -36,6 +41,7 @@ def find(name: str, target: Target) -> Device:
 
         return Phone(address)
     known = ["host", *(["emulated"] if target.emulated else []), *(["software-gpu"] if has_gpu else [])]
+    known += ["software-opencl"] if has_opencl else []
     raise UsageError(
         f"there is no device named {name!r} for it",
         stage="verify",

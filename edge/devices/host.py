@@ -9,6 +9,8 @@ from edge.devices import Progress
 from edge.processes import Run
 from edge.records import EmittedFile, RunJob
 
+GPU_INTERFACES = {"opencl": "OpenCL", "metal": "Metal, which only Apple's systems have"}
+
 
 class Host:
     """Runs whatever has a runtime in the pipeline's own environment."""
@@ -20,6 +22,8 @@ class Host:
         """A library for the target's core is not for the host."""
         if file.runs_on == "target":
             return f"built for the target's core; this host is {platform.machine()}"
+        if file.runs_on == "gpu":
+            return f"built for a GPU with {GPU_INTERFACES[file.runtime]}"
         return ""
 
     def ready(self, progress: Progress) -> None:

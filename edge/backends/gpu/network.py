@@ -1,0 +1,60 @@
+"""From the program to fused kernels in NHWC, weights inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import tvm
+from tvm.relax import transform
+from tvm.relax.frontend.torch import from_exported_program
+
+from edge.kernels import activation
+from edge.records import EmitJob, Port
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network as kernels that no GPU has shaped yet, and its ports."""
+
+    module: tvm.IRModule
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
+def read(job: EmitJob) -> Network:
+    """Import the saved program and fuse its operators."""
+    program = torch.export.load(job.program)
+    module = from_exported_program(program, keep_params_as_input=False, unwrap_unit_return_tuple=True)
+    lower = tvm.transform.Sequential(
+        [
+            transform.DecomposeOpsForInference(),
+            transform.CanonicalizeBindings(),
+            # Channels last: neighbouring work-items read and write neighbouring channels.
+            transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]}),
+            transform.Normalize(),
+            transform.FoldConstant(),
+            transform.LegalizeOps({"relax.nn.gelu": activation.legalize_gelu}),
+            transform.AnnotateTIROpPattern(),
+            transform.FoldConstant(),
+            transform.FuseOps(),
+            transform.FuseTIR(),
+            transform.DeadCodeElimination(),
+        ]
+    )
+    with tvm.transform.PassContext(opt_level=3):
+        module = lower(module)
+    signature = program.graph_signature
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
+    return Network(
+        module,
+        _ports(job.inputs, [values[name] for name in signature.user_inputs]),
+        _ports(job.outputs, [values[name] for name in signature.user_outputs]),
+    )
+
+
+def _ports(names: tuple[str, ...], values: list[torch.Tensor]) -> tuple[Port, ...]:
+    return tuple(
+        Port(name, tuple(value.shape), "NCHW" if value.ndim == 4 else "", name)
+        for name, value in zip(names, values, strict=True)
+    )
