@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -90,15 +91,17 @@ class Worker:
         )
 
     def _end(self) -> str:
-        """End the process; how it had ended before, with the last line of its log."""
+        """End the process; how it had ended before, in words."""
         assert self._process is not None
         process, self._process = self._process, None
         with contextlib.suppress(BrokenPipeError):
             process.communicate(timeout=0.5) if process.poll() is not None else process.kill()
         status = process.wait()
+        if status < 0:
+            return f"died with {signal.Signals(-status).name}"
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines() or ["nothing was printed"]
-        return f"ended with status {status}; last line: {lines[-1][:200]}"
+        return f"exited with status {status}; last line: {lines[-1][:200]}"
 
 
 def _read_line(descriptor: int, limit_s: float) -> bytes:
