@@ -14,6 +14,10 @@ TEMPLATES = {
     "pointwise": ("edge.kernels.pointwise", "Pointwise"),
     "partial": ("edge.kernels.partial", "Partial"),
     "depthwise": ("edge.kernels.depthwise", "DepthwiseTemplate"),
+    "large_kernel": ("edge.kernels.large_kernel", "LargeKernelTemplate"),
+    "shiftwise": ("edge.kernels.shiftwise", "ShiftwiseTemplate"),
+    "layer_norm": ("edge.kernels.normalisation", "LayerNormTemplate"),
+    "response_norm": ("edge.kernels.normalisation", "ResponseNormTemplate"),
 }
 """Module and class; imported when asked for."""
 IMPORTS = re.compile(r"^\s*from edge\.kernels(?:\.(\w+) import .*| import (.*))$", re.MULTILINE)
