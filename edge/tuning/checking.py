@@ -15,7 +15,7 @@ from edge.errors import EdgeError
 from edge.kernels.core import Core
 from edge.records import to_json
 from edge.targets import Target
-from edge.tuning import runners
+from edge.tuning.find import find
 from edge.tuning.journal import Journal
 from edge.tuning.measuring import Measurements
 from edge.tuning.records import refusal
@@ -34,7 +34,7 @@ def run(job: dict[str, Any], events: Events) -> None:
     """
     target = Target.model_validate(job["target"])
     core = Core.of(target)
-    runner = runners.find(job["runner"], target, job["jobs"])
+    runner = find(job["runner"], target, job["jobs"])
     events.report(event="begun", method=to_json(runner.method))
     with tempfile.TemporaryDirectory(prefix="edge-check-") as folder:
         measurements = Measurements(target, runner, Journal(Path(folder) / "journal.jsonl"), Path(folder), job["jobs"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -92,7 +92,7 @@ class Emulated:
             )
         emulated.ensure()
         versions = debian.versions(arm64.NAME)
-        tools = {**_compiler(), "QEMU": versions["qemu-user"], "LLVM": versions["llvm-19"]}
+        tools = {**compiler(), "QEMU": versions["qemu-user"], "LLVM": versions["llvm-19"]}
         device = f"QEMU {target.emulated.cpu}, LLVM's model of {target.emulated.scheduling_model}"
         self.method = Method("emulated", device, "modelled cycles", tools)
         self._target = target
@@ -126,13 +126,13 @@ class Host:
     close = 0.0
 
     def __init__(self, target: Target) -> None:
-        self.method = Method("host", _processor(), "seconds", _compiler())
+        self.method = Method("host", _processor(), "seconds", compiler())
         self._worker = Worker("edge.tuning.timing")
 
     def costs(self, kernels: Sequence[Kernel]) -> list[Cost]:
         """See ``Runner``."""
         try:
-            return list(self._worker.ask([_request(kernel) for kernel in kernels], HOST_LIMIT_S * len(kernels)))
+            return list(self._worker.ask([request_of(kernel) for kernel in kernels], HOST_LIMIT_S * len(kernels)))
         except Fault as fault:  # one of them took the others along: each by itself
             if len(kernels) == 1:
                 return [fault]
@@ -147,11 +147,13 @@ class Host:
         self._worker.close()
 
 
-def _request(kernel: Kernel) -> dict[str, object]:
+def request_of(kernel: Kernel) -> dict[str, object]:
+    """A kernel as a worker's request has it."""
     return {"file": str(kernel.file), "shapes": kernel.shapes}
 
 
-def _compiler() -> dict[str, str]:
+def compiler() -> dict[str, str]:
+    """What compiles kernels, with its version."""
     return {"TVM": version("apache-tvm")}
 
 
@@ -159,24 +161,3 @@ def _processor() -> str:
     """The host's processor, by its own name."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
-
-
-def find(name: str, target: Target, jobs: int) -> Runner:
-    """The runner of a name on the command line: ``emulated``, ``host``, ``rpc://host:port/key``.
-
-    Raises:
-        UsageError: there is none of that name, or it cannot measure for the target.
-        SetupError: a tool cannot be had.
-    """
-    makers: dict[str, Callable[[], Runner]] = {
-        "emulated": lambda: Emulated(target, jobs),
-        "host": lambda: Host(target),
-    }
-    if name not in makers:
-        raise UsageError(
-            f"there is no runner {name!r}",
-            stage="tune",
-            target=target.name,
-            next_step=f"take {', '.join(makers)} or rpc://host:port/key",
-        )
-    return makers[name]()

@@ -16,10 +16,11 @@ from edge.errors import EdgeError
 from edge.kernels.core import Core
 from edge.records import to_json
 from edge.targets import Target
-from edge.tuning import metaschedule, runners
+from edge.tuning import metaschedule
+from edge.tuning.find import find
 from edge.tuning.journal import Journal
 from edge.tuning.measuring import Measurements
-from edge.tuning.runners import Cost
+from edge.tuning.runners import Cost, Runner
 from edge.tuning.search import search
 from edge.tuning.task import Task
 from edge.tuning.workers import Fault
@@ -38,7 +39,7 @@ def run(job: dict[str, Any], events: Events) -> None:
     """
     target = Target.model_validate(job["target"])
     tasks = [Task.from_json(task, Core.of(target)) for task in job["tasks"]]
-    runner = runners.find(job["runner"], target, job["jobs"])
+    runner = find(job["runner"], target, job["jobs"])
     sizes = [len(task.space) for task in tasks]
     events.report(
         event="begun",
@@ -60,7 +61,7 @@ def run(job: dict[str, Any], events: Events) -> None:
 
 
 def _tune(
-    tasks: list[Task], measurements: Measurements, runner: runners.Runner, budget: int, seed: int, events: Events
+    tasks: list[Task], measurements: Measurements, runner: Runner, budget: int, seed: int, events: Events
 ) -> None:
     costs: list[dict[int, float]] = [{} for _ in tasks]
 
