@@ -1,0 +1,122 @@
+"""TVM: one shared library for the target, and one for the host where the host cannot load the target's.
+
+The library holds the kernels as machine code, the program for TVM's virtual machine and the weights, packed as the
+kernels read them. What loads it is TVM's runtime (libtvm_runtime and libtvm_ffi).
+
+    the exported program ── program.read ──> Relax, channels last
+        ── rewrite ──────────> our kernels where a pattern matches
+        ── program.fuse ─────> kernels of TVM's where none does
+        ── library.schedule ─> every kernel scheduled
+        ── library.write ────> machine code
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import tvm
+from tvm import relax
+
+from edge import targets
+from edge.backends.tvm import library, program
+from edge.backends.tvm.rewrite import rewrite
+from edge.kernels.core import Core
+from edge.kernels.template import Choice, Problem, Template
+from edge.records import EmitJob, EmittedFile, Port, Tool
+from edge.targets import Target
+from edge.tuning import records
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The network as scheduled kernels, its ports, and what is worth knowing of it.
+
+    Attributes:
+        module: the same for the target and for the host that checks it, so that one program and one set of weights is
+            verified.
+        inputs, outputs: the library's ports.
+        notes: for the report.
+    """
+
+    module: tvm.IRModule
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    notes: dict[str, Any]
+
+
+def prepare(job: EmitJob) -> Prepared:
+    """Turn the program into scheduled kernels in NHWC, weights inside."""
+    target = Target.model_validate(job.target)
+    core = Core.of(target)
+    exported = torch.export.load(job.program)
+    refused: list[str] = []
+
+    def choose(template: Template[Any, Any], problem: Problem) -> Choice:
+        recorded = records.chosen(target, template, problem, refused.append)
+        return template.default(problem, core) if recorded is None else recorded
+
+    ours = rewrite(program.read(exported), core, choose)
+    module, plain = library.schedule(program.fuse(ours.module), core)
+    notes = {
+        **{f"{name} kernels": count for name, count in sorted(ours.kernels.items())},
+        **library.counted(plain),
+        **({"not ours": ", ".join(sorted(plain))} if plain else {}),
+        **({"refused": dict(sorted(ours.refusals.items()))} if ours.refusals else {}),
+        **({"records refused": refused} if refused else {}),
+        "constants_bytes": _constants_bytes(module),
+    }
+    signature = exported.graph_signature
+    values = {node.name: node.meta["val"] for node in exported.graph.nodes if "val" in node.meta}
+    return Prepared(
+        module,
+        _ports(job.inputs, [values[name] for name in signature.user_inputs], "main({})"),
+        _ports(job.outputs, [values[name] for name in signature.user_outputs], "main()[{}]"),
+        notes,
+    )
+
+
+def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
+    """Compile and link for the target, and for the host where it cannot load the target's library."""
+    target = Target.model_validate(job.target)
+    host = targets.baseline(platform.machine())
+    if target.core.triple == host.core.triple:
+        builds = [(target, target.name, "host")]
+    else:
+        builds = [(target, target.name, "target"), (host, "host", "host")]
+    files = []
+    for core, name, runs_on in builds:
+        file = f"{job.model}.{precision}.{name}.so"
+        library.write(prepared.module, core, job.folder / file)
+        files.append(
+            EmittedFile(
+                file=file,
+                runtime="tvm",
+                tool=Tool("Apache TVM", tvm.__version__),
+                inputs=prepared.inputs,
+                outputs=prepared.outputs,
+                runs_on=runs_on,
+                notes=prepared.notes,
+            )
+        )
+    return files
+
+
+def _ports(names: tuple[str, ...], values: list[torch.Tensor], tensor: str) -> tuple[Port, ...]:
+    return tuple(
+        Port(name, tuple(value.shape), "NCHW" if value.ndim == 4 else "", tensor.format(index))
+        for index, (name, value) in enumerate(zip(names, values, strict=True))
+    )
+
+
+def _constants_bytes(module: tvm.IRModule) -> int:
+    sizes: list[int] = []
+
+    def visit(expression: relax.Expr) -> None:
+        if isinstance(expression, tvm.ir.GenericConst) and isinstance(expression.value, tvm.runtime.Tensor):
+            sizes.append(expression.value.numpy().nbytes)
+
+    relax.analysis.post_order_visit(module["main"], visit)
+    return sum(sizes)

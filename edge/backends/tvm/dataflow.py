@@ -1,0 +1,81 @@
+"""The network's bindings as patterns see them: what makes a value, and who uses it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from edge.kernels.template import Array
+
+
+class Dataflow:
+    """The dataflow block of a Relax function in A-normal form. Values are told apart by identity: names may repeat."""
+
+    def __init__(self, function: relax.Function) -> None:
+        """Raises ValueError where the function is not one dataflow block."""
+        blocks = function.body.blocks
+        if len(blocks) != 1 or not isinstance(blocks[0], relax.DataflowBlock):
+            raise ValueError(f"the network is {len(blocks)} blocks of bindings, not one dataflow block")
+        self.bindings = list(blocks[0].bindings)
+        self._values = {binding.var: binding.value for binding in self.bindings}
+        self._users: dict[relax.Var, list[relax.Var | None]] = defaultdict(list)
+        """None is whoever called the function: what it returns has a use that no binding shows."""
+        for binding in self.bindings:
+            for used in relax.analysis.free_vars(binding.value):
+                self._users[used].append(binding.var)
+        for returned in relax.analysis.free_vars(function.body.body):
+            self._users[returned].append(None)
+
+    def __iter__(self) -> Iterator[relax.Var]:
+        return iter(self._values)
+
+    def call(self, value: relax.Expr, *operators: str) -> relax.Call | None:
+        """The call that makes a value, if it is one of these operators."""
+        made = self._values.get(value) if isinstance(value, relax.Var) else value
+        is_operator = isinstance(made, relax.Call) and isinstance(made.op, tvm.ir.Op)
+        return made if is_operator and made.op.name in operators else None
+
+    def next(self, value: relax.Var, *operators: str) -> tuple[relax.Var, relax.Call] | None:
+        """The one use of a value, if it is a call to one of these operators and nothing else uses the value."""
+        users = self._users[value]
+        if len(users) != 1 or users[0] is None or (call := self.call(users[0], *operators)) is None:
+            return None
+        return users[0], call
+
+    def used_once(self, value: relax.Expr) -> bool:
+        """Whether a value has one use: a kernel that takes it over leaves nobody without it."""
+        return len(self._users[value]) == 1
+
+    def channels(self, value: relax.Expr) -> tuple[relax.Expr, int, int] | None:
+        """The image and the range of channels, if a value is such a slice of an image in NHWC."""
+        call = self.call(value, "relax.strided_slice")
+        if call is None:
+            return None
+        image, axes, begin, end, *strides = call.args
+        start, stop = (int(bound.fields[0]) for bound in (begin, end))
+        step = int(strides[0].fields[0]) if strides else 1
+        if [int(axis) % 4 for axis in axes.fields] != [3] or len(shape(image)) != 4 or step != 1:
+            return None
+        return image, start, min(stop, shape(image)[-1])
+
+
+def shape(value: relax.Expr) -> tuple[int, ...]:
+    """The shape of a value.
+
+    Raises:
+        ValueError: it is not known.
+    """
+    extents = getattr(value.ty, "shape", None)
+    if extents is None:
+        raise ValueError("a shape that is not known when the network is compiled")
+    return tuple(int(extent) for extent in extents)
+
+
+def constant(value: relax.Expr) -> Array | None:
+    """The array of a constant."""
+    is_constant = isinstance(value, tvm.ir.GenericConst) and isinstance(value.value, tvm.runtime.Tensor)
+    return np.asarray(value.value.numpy()) if is_constant else None

@@ -1,0 +1,66 @@
+"""Machine code: every kernel scheduled, the module compiled, one shared library linked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import tirx
+
+from edge.kernels import plain
+from edge.kernels.core import Core
+from edge.targets import Target
+from edge.toolchains import debian
+
+SCHEDULED = "tirx.is_scheduled"
+
+
+def schedule(module: tvm.IRModule, core: Core) -> tuple[tvm.IRModule, dict[str, str]]:
+    """Give the plain schedule to every kernel that no template made.
+
+    Returns:
+        The module, and how each of these kernels was scheduled, by its name.
+    """
+    vectors = plain.Vectors(core.lanes, core.registers)
+    scheduled, ways = tvm.IRModule(module.functions, attrs=module.attrs), dict[str, str]()
+    for name, function in module.functions.items():
+        if isinstance(function, tirx.PrimFunc) and not (function.attrs and SCHEDULED in function.attrs):
+            scheduled[name], ways[name.name_hint] = plain.schedule(function, vectors)
+    return scheduled, ways
+
+
+def counted(ways: dict[str, str]) -> dict[str, int]:
+    """How many kernels were scheduled in each way, for the report."""
+    return {f"kernels {way}": count for way, count in sorted(Counter(ways.values()).items())}
+
+
+def write(module: tvm.IRModule, target: Target, library: Path) -> None:
+    """Compile a module of scheduled kernels for a target's core and link the library.
+
+    Raises:
+        RuntimeError: the linker fails.
+    """
+    assert target.tvm is not None, "the table of formats asks for it"
+    with tvm.transform.PassContext(opt_level=3):
+        executable = tvm.compile(module, target=tvm.target.Target(target.tvm.model_dump(mode="json")["target"]))
+    executable.export_library(str(library), fcompile=_link_with(target))
+
+
+def _link_with(target: Target) -> Callable[..., None]:
+    """What ``export_library`` calls with the library's name and the object files."""
+    assert target.tvm is not None
+    linker = target.tvm.linker
+    debian.ensure(linker.package, (linker.package,))
+    program = debian.program(linker.package, linker.program)
+
+    def link(library: str, objects: list[str], **_: Any) -> None:
+        # No libraries: what the kernels call is in TVM's runtime and in the C library, which are loaded before them.
+        options = ("-shared", "--strip-debug", "--build-id=none", "-z", "noexecstack", *linker.options)
+        done = program.run(*options, "-o", library, *objects)
+        if done.returncode:
+            raise RuntimeError(f"{linker.program} could not link {Path(library).name}: {done.stderr.strip()[:200]}")
+
+    return link

@@ -1,0 +1,7 @@
+"""From Relax operators to the templates' problems: one file a pattern, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from edge.backends.tvm.patterns import partial, pointwise
+
+PATTERNS = (partial.match, pointwise.match)
