@@ -30,7 +30,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.script.ir_builder import tirx as T
 
 from edge.kernels.core import Core
-from edge.kernels.template import Array, Choice
+from edge.kernels.template import FLOAT32_BYTES, Array, Choice
 
 Expression = tvm.ir.Expr
 
@@ -120,36 +120,50 @@ def pack(weights: Array, tile: Tile) -> Array:
 
 MOST_ROWS = 16
 UNROLLS = (4, 8)
+NEARLY = 1.1
+"""Tiles whose estimate is within this factor of the best are choices."""
 HIDDEN = 8
 """Independent multiply-adds that keep the pipes busy while each waits for the one before it: latency times pipes."""
 PER_REGISTER, PER_TILE = 4, 24
 """Instructions that a tile needs beside its multiply-adds: to start and store each register, and for its addresses."""
+SPARE = 2
+"""Registers for what is on its way; with fewer, LLVM spills some of the tile."""
+STACK_BYTES = 1024
+"""TVM keeps a tile on the stack, from where LLVM takes it into registers, if it is smaller than this."""
 
 
 def space(rows: int, columns: int, reduction: int, core: Core) -> tuple[Tile, ...]:
-    """The choices for a product: of all tiles that fit in the registers, those within a quarter of the best estimate."""
-    lanes = [core.lanes]
-    if columns % core.lanes:
-        half = core.lanes // 2
-        lanes += [half] if half and columns % half == 0 else []
-    tiles = [
-        Tile(height, groups * width, width, UNROLLS[0], "weights")
-        for width in lanes
-        for height in range(1, min(rows, MOST_ROWS) + 1)
-        for groups in range(1, max(columns // width, 1) + 1)
-        if _registers(height, groups, core) <= core.registers
-    ]
-    estimates = {tile: _estimate(rows, columns, reduction, tile) for tile in tiles}
-    good = sorted(tiles, key=lambda tile: estimates[tile])
-    good = [tile for tile in good if estimates[tile] <= 1.25 * estimates[good[0]]]
+    """The choices for a product, by the estimated number of instructions, the fewest first: that is the default.
+
+    Vectors of half a register are among them where the columns would leave half of one empty, for cores whose pipes are
+    that narrow.
+    """
+    choices: list[Tile] = []
+    for lanes in (core.lanes, core.lanes // 2):
+        if lanes < core.lanes and (columns % core.lanes == 0 or columns % lanes or lanes == 1):
+            continue
+        tiles = [
+            Tile(height, groups * lanes, lanes, UNROLLS[0], "weights")
+            for height in range(1, min(rows, MOST_ROWS) + 1)
+            for groups in range(1, max(columns // lanes, 1) + 1)
+            if _fits(height, groups, lanes, core)
+        ]
+        estimates = {tile: _estimate(rows, columns, reduction, tile) for tile in tiles}
+        best = min(estimates.values())
+        choices += sorted((tile for tile in tiles if estimates[tile] <= NEARLY * best), key=estimates.__getitem__)
     return tuple(
-        replace(tile, unroll=unroll, order=order) for tile in good for unroll in UNROLLS for order in ("weights", "rows")
+        replace(tile, unroll=unroll, order=order)
+        for tile in choices
+        for unroll in UNROLLS
+        for order in ("weights", "rows")
     )
 
 
-def _registers(rows: int, groups: int, core: Core) -> int:
-    """The tile, one register of weights for each group of columns, and one value of each row or of the one at hand."""
-    return rows * groups + groups + (1 if core.loads_as_operand else rows)
+def _fits(rows: int, groups: int, lanes: int, core: Core) -> bool:
+    """Whether the registers hold the tile, a step's weights, and one value of each row or the one at hand."""
+    values = 1 if core.loads_as_operand else rows + SPARE
+    small = rows * groups * lanes * FLOAT32_BYTES < STACK_BYTES
+    return rows * groups + groups + values <= core.registers and small
 
 
 def _estimate(rows: int, columns: int, reduction: int, tile: Tile) -> int:
