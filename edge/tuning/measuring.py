@@ -50,6 +50,7 @@ class Measurements:
         self._target, self._runner, self._journal, self._folder = target, runner, journal, folder
         self._data = target.model_dump(mode="json")
         self._surroundings = _surroundings(target, runner)
+        self._compiled: dict[str, Kernel] = {}
         self._pool = ThreadPoolExecutor(jobs)
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         self._workers = [Worker("edge.tuning.compiling") for _ in range(jobs)]
@@ -79,12 +80,14 @@ class Measurements:
             found.append(cost)
         return found
 
-    def traffic(self, candidate: Candidate) -> int:
+    def traffic(self, candidates: list[Candidate]) -> list[int]:
         """What the runner decides with where costs are close."""
-        key = f"{candidate.key} traffic"
-        if key not in self._journal:
-            self._journal.write(key, self._runner.traffic(self._compile(candidate)))
-        return int(self._journal[key])
+        keys = [f"{candidate.key} traffic" for candidate in candidates]
+        fresh = [index for index, key in enumerate(keys) if key not in self._journal]
+        measured = self._pool.map(lambda index: self._runner.traffic(self._compile(candidates[index])), fresh)
+        for index, lines in zip(fresh, measured, strict=True):
+            self._journal.write(keys[index], lines)
+        return [int(self._journal[key]) for key in keys]
 
     def end(self) -> None:
         """End the workers."""
@@ -102,6 +105,8 @@ class Measurements:
             return fault
 
     def _compile(self, candidate: Candidate) -> Kernel:
+        if candidate.key in self._compiled:
+            return self._compiled[candidate.key]
         file = self._folder / f"{candidate.key[:32]}{self._runner.suffix}"
         request = {
             "target": self._data,
@@ -114,7 +119,8 @@ class Measurements:
             shapes = worker.ask(request, COMPILE_LIMIT_S)
         finally:
             self._idle.put(worker)
-        return Kernel(file, tuple(map(tuple, shapes)))
+        self._compiled[candidate.key] = Kernel(file, tuple(map(tuple, shapes)))
+        return self._compiled[candidate.key]
 
 
 def _surroundings(target: Target, runner: Runner) -> str:

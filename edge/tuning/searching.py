@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from edge.errors import EdgeError
 from edge.kernels.core import Core
 from edge.records import to_json
 from edge.targets import Target
-from edge.tuning import metaschedule
+from edge.tuning import collecting, metaschedule
 from edge.tuning.find import find
 from edge.tuning.journal import Journal
 from edge.tuning.measuring import Measurements
@@ -33,19 +34,30 @@ def run(job: dict[str, Any], events: Events) -> None:
     """Tune a job's tasks.
 
     Args:
-        job: target, runner, tasks, budget (of one task), seed, jobs, journal.
+        job: target, runner, model or tasks, budget (of one task), seed, jobs, journal.
         events: gets "begun" with the tasks and how costs are measured, "measured" for every cost, and "chosen" or
             "failed" for every task.
     """
     target = Target.model_validate(job["target"])
-    tasks = [Task.from_json(task, Core.of(target)) for task in job["tasks"]]
+    core = Core.of(target)
+    if "model" in job:
+        found = collecting.tasks(job["model"], core)
+    else:
+        found = Counter(Task.from_json(task, core) for task in job["tasks"])
+    tasks = list(found)
     runner = find(job["runner"], target, job["jobs"])
     sizes = [len(task.space) for task in tasks]
     events.report(
         event="begun",
         method=to_json(runner.method),
         tasks=[
-            {**task.to_json(), "key": task.key, "choices": size, "trials": min(size, job["budget"])}
+            {
+                **task.to_json(),
+                "key": task.key,
+                "count": found[task],
+                "choices": size,
+                "trials": min(size, job["budget"]),
+            }
             for task, size in zip(tasks, sizes, strict=True)
         ],
     )
@@ -91,7 +103,8 @@ def _best(task: Task, costs: dict[int, float], measurements: Measurements, close
     finalists = [choice for choice in ranked if costs[choice] <= costs[ranked[0]] * (1 + close)][:FINALISTS]
     if len(finalists) == 1:
         return finalists[0]
-    return min(finalists, key=lambda choice: measurements.traffic(measurements.candidate(task, choice)))
+    traffic = measurements.traffic([measurements.candidate(task, choice) for choice in finalists])
+    return min(zip(traffic, finalists, strict=True))[1]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import processes
-from edge.errors import ExportError
+from edge.errors import ExportError, InputError
 from edge.progress import Reporter
 from edge.targets import Target
 from edge.toolchains.places import PRIVATE
@@ -18,7 +18,7 @@ from edge.tuning.records import Measurement, Record, Records
 
 JOURNALS = PRIVATE / "tuning"
 LIMIT_S = 24 * 3600
-BUDGET = 64
+BUDGET = 24
 """Candidates of one kernel; a space of no more is searched exhaustively."""
 
 
@@ -45,12 +45,12 @@ class Plan:
     file: Path | None = None
 
 
-def tune(plan: Plan, tasks: Sequence[dict[str, Any]], reporter: Reporter) -> Records:
+def tune(plan: Plan, what: str | Sequence[dict[str, Any]], reporter: Reporter) -> Records:
     """Tune kernels and merge the records with the target's.
 
     Args:
         plan: how.
-        tasks: template and problem of each, as plain data.
+        what: a network, by its name or as a saved program (.pt2); or template and problem of each kernel as plain data.
         reporter: shows progress.
 
     Returns:
@@ -65,12 +65,14 @@ def tune(plan: Plan, tasks: Sequence[dict[str, Any]], reporter: Reporter) -> Rec
     job = {
         "target": plan.target.model_dump(mode="json"),
         "runner": plan.runner,
-        "tasks": list(tasks),
+        **({"model": what} if isinstance(what, str) else {"tasks": list(what)}),
         "budget": plan.budget,
         "seed": plan.seed,
         "jobs": plan.jobs,
         "journal": str(journal),
     }
+    if isinstance(what, str) and what.endswith(".pt2") and not Path(what).is_file():
+        raise InputError(f"there is no file {what}", stage="define", model=what, next_step="check the path")
     board = _Board(reporter)
     with (
         tempfile.TemporaryDirectory(prefix="edge-tune-") as scratch,

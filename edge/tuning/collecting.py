@@ -1,0 +1,56 @@
+"""What there is to tune in a network: the problems that the TVM backend's patterns find in it.
+
+Only shapes matter here, so a registered network is built with whatever weights it begins with.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from edge.backends.tvm import program as relax_program
+from edge.backends.tvm.rewrite import rewrite
+from edge.kernels.core import Core
+from edge.kernels.template import Choice, Problem, Template
+from edge.lowering import lower
+from edge.models import find
+from edge.tuning.task import Task
+
+
+def tasks(model: str, core: Core) -> Counter[Task]:
+    """The problems of a network's kernels, in the network's order, and how often each is computed.
+
+    Args:
+        model: a registered network's name, or a saved ``ExportedProgram`` (.pt2).
+        core: that they are computed on.
+
+    Raises:
+        UsageError: there is no network of that name.
+        ExportError: the network cannot be lowered.
+    """
+    found: Counter[Task] = Counter()
+
+    def note(template: Template[Any, Any], problem: Problem) -> Choice:
+        found[Task(template.name, problem, core)] += 1
+        return template.default(problem, core)
+
+    rewrite(relax_program.read(_lowered(model)), core, note)
+    return found
+
+
+def _lowered(model: str) -> ExportedProgram:
+    if model.endswith(".pt2"):
+        exported = torch.export.load(Path(model))
+        (name,) = exported.graph_signature.user_inputs
+        image = next(node.meta["val"] for node in exported.graph.nodes if node.name == name)
+        sample = torch.rand(tuple(image.shape))
+    else:
+        entry = find(model)
+        torch.manual_seed(0)
+        sample = torch.rand(entry.input_shape)
+        exported = torch.export.export(entry.build().eval(), (sample,))
+    return lower(exported, sample, model=model).program
