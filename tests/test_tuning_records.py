@@ -29,7 +29,8 @@ def record(problem: Depthwise = PROBLEM, cost: float = 100.0, **changes: Any) ->
     measured = {"runner": "emulated", "device": A72, "unit": "modelled cycles", "tools": TOOLS, "default": 120.0}
     fields = {"template": "depthwise", "choice": CHOICE.to_json(), **changes}
     measurement = Measurement(cost=cost, **{**measured, **fields.pop("measured", {})})
-    return Record(problem=problem.key, shape=problem.to_json(), measured=measurement, **fields)
+    counts = {"macs": problem.macs, "bytes": problem.bytes}
+    return Record(problem=problem.key, shape=problem.to_json(), measured=measurement, **counts, **fields)
 
 
 def of(*several: Record, target: str = "cortex-a72") -> Records:
@@ -123,5 +124,5 @@ def test_the_records_of_the_repository_are_sound() -> None:
         for one in known.records:
             kind = template(one.template)
             problem = kind.problems.from_json(one.shape)
-            assert problem.key == one.problem
+            assert (problem.key, problem.macs, problem.bytes) == (one.problem, one.macs, one.bytes)
             assert records.refusal(kind, problem, one.choice, Core.of(target)) == ""

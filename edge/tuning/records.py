@@ -63,6 +63,8 @@ class Record(_Data):
         template: its name.
         dtype: of all arguments.
         shape: the problem's fields.
+        macs: multiply-adds that the problem needs.
+        bytes: the least traffic with memory.
         choice: the choice's fields.
         measured: how.
     """
@@ -71,6 +73,8 @@ class Record(_Data):
     template: str
     dtype: Literal["float32"] = "float32"
     shape: dict[str, Any]
+    macs: int = Field(gt=0)
+    bytes: int = Field(gt=0)
     choice: dict[str, Any]
     measured: Measurement
 

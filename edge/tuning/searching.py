@@ -54,6 +54,8 @@ def run(job: dict[str, Any], events: Events) -> None:
             {
                 **task.to_json(),
                 "key": task.key,
+                "macs": task.problem.macs,
+                "bytes": task.problem.bytes,
                 "count": found[task],
                 "choices": size,
                 "trials": min(size, job["budget"]),

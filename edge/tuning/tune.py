@@ -140,6 +140,8 @@ class _Board:
                 problem=task["key"],
                 template=task["template"],
                 shape=task["problem"],
+                macs=task["macs"],
+                bytes=task["bytes"],
                 choice=event["choice"],
                 measured=Measurement(cost=event["cost"], default=event["default"], **self._method),
             )

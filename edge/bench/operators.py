@@ -1,0 +1,245 @@
+"""``make bench-ops``: FasterNet's Table 1 in our terms, each operator with the best kernel we have for it.
+
+The table compares operators by floating-point operations a second: a cheap operator that computes slowly is no gain.
+Theirs are stacks of ten layers in other people's kernels. Here both sides are tuned: a dense 3x3 convolution, the same
+in 16 groups, depthwise, and partial convolution of a quarter of the channels, on the four feature sizes of the paper;
+and a kernel that reaches 51 pixels: dense depthwise, a cross of two strips, and the shift-wise operator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+from matplotlib.figure import Figure
+
+from edge.bench.plot import LINE, MUTED, STYLE
+from edge.progress import Reporter
+from edge.targets import Target
+from edge.tuning.records import Record, Records
+from edge.tuning.tune import Plan, tune
+
+SIZES = ((96, 56), (192, 28), (384, 14), (768, 7))
+"""Channels, and side of the image: the paper's."""
+GROUPS, PARTS = 16, 4
+REACH, STRIP, GHOSTS = 51, 5, 22
+"""Of the large kernels: their side, the width of a strip, and how many channels the shift-wise one passes on."""
+PAPER = {"GPU": 10.5, "CPU": 6.2, "ARM": 22.8}
+"""FLOPS of partial convolution by those of depthwise, FasterNet's Table 1."""
+
+COLOURS = {
+    "dense 3x3": "#59636e",
+    "16 groups 3x3": "#b85c00",
+    "depthwise 3x3": "#b3211c",
+    "partial 3x3": "#0b62b0",
+    "depthwise 51x51": "#b3211c",
+    "cross 51x5 + 5x51": "#b85c00",
+    "shift-wise 51": "#0b62b0",
+}
+
+Task = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator on one feature size, as the kernels that compute it one after the other."""
+
+    name: str
+    channels: int
+    side: int
+    kernels: tuple[Task, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An operator's figures.
+
+    Attributes:
+        cost: modelled cycles or seconds, of its best kernels.
+        macs: multiply-adds that its formula needs.
+        bytes: the least traffic with memory.
+    """
+
+    operator: Operator
+    cost: float
+    macs: int
+    bytes: int
+
+    @property
+    def speed(self) -> float:
+        """Floating-point operations in a unit of the cost, a multiply-add counting as two."""
+        return 2 * self.macs / self.cost
+
+
+def operators() -> tuple[Operator, ...]:
+    """Those of the table, in its order."""
+    small = [operator for channels, side in SIZES for operator in _small(channels, side)]
+    return (*small, *_large(*SIZES[0]))
+
+
+def _small(channels: int, side: int) -> tuple[Operator, ...]:
+    image = {"height": side, "width": side, "channels": channels}
+    partial = {**image, "kernel": 3}
+    depthwise = {**image, "kernel": [3, 3], "padding": [1, 1, 1, 1]}
+    kernels = {
+        "dense 3x3": {"template": "partial", "problem": {**partial, "convolved": channels}},
+        "16 groups 3x3": {"template": "grouped", "problem": {**image, "groups": GROUPS}},
+        "depthwise 3x3": {"template": "depthwise", "problem": depthwise},
+        "partial 3x3": {"template": "partial", "problem": {**partial, "convolved": channels // PARTS}},
+    }
+    return tuple(Operator(name, channels, side, (kernel,)) for name, kernel in kernels.items())
+
+
+def _large(channels: int, side: int) -> tuple[Operator, ...]:
+    image = {"height": side, "width": side, "channels": channels}
+    reach = [-(REACH // 2), REACH // 2]
+
+    def depthwise(rows: int, columns: int) -> Task:
+        padding = [rows // 2, columns // 2, rows // 2, columns // 2]
+        return {"template": "large_kernel", "problem": {**image, "kernel": [rows, columns], "padding": padding}}
+
+    shiftwise = {**image, "ghosts": list(range(GHOSTS)), "across": reach, "down": reach}
+    return (
+        Operator("depthwise 51x51", channels, side, (depthwise(REACH, REACH),)),
+        Operator("cross 51x5 + 5x51", channels, side, (depthwise(REACH, STRIP), depthwise(STRIP, REACH))),
+        Operator("shift-wise 51", channels, side, ({"template": "shiftwise", "problem": shiftwise},)),
+    )
+
+
+def bench(plan: Plan, folder: Path, reporter: Reporter) -> Path:
+    """Tune every operator for a target, keep the records, and write the page.
+
+    Args:
+        plan: target and runner.
+        folder: of the documents.
+        reporter: shows progress.
+
+    Returns:
+        The page.
+
+    Raises:
+        EdgeError: see ``edge.tuning.tune``.
+    """
+    records = tune(plan, [kernel for operator in operators() for kernel in operator.kernels], reporter)
+    return write(plan, records, folder)
+
+
+def write(plan: Plan, records: Records, folder: Path) -> Path:
+    """Write the page and its drawing from records that have every operator's kernels; the page's path."""
+    found = operators()
+    rows = [_row(operator, records) for operator in found]
+    page = folder / f"operators-{plan.target.name}.md"
+    drawing = page.with_suffix(".png")
+    folder.mkdir(parents=True, exist_ok=True)
+    method = _record(found[0].kernels[0], records).measured
+    draw(rows, plan.target, method.unit, drawing)
+    page.write_text(text(rows, plan, method.unit, method.device, drawing.name), encoding="utf-8")
+    return page
+
+
+def _record(kernel: Task, records: Records) -> Record:
+    """The record of a kernel: its problem may leave fields to their defaults, the record has them all."""
+    wanted = kernel["problem"]
+    return next(
+        record
+        for record in records.records
+        if record.template == kernel["template"] and wanted == {name: record.shape.get(name) for name in wanted}
+    )
+
+
+def _row(operator: Operator, records: Records) -> Row:
+    found = [_record(kernel, records) for kernel in operator.kernels]
+    return Row(
+        operator,
+        sum(record.measured.cost for record in found),
+        sum(record.macs for record in found),
+        sum(record.bytes for record in found),
+    )
+
+
+def text(rows: list[Row], plan: Plan, unit: str, device: str, drawing: str) -> str:
+    """The page, as Markdown."""
+    target = plan.target
+    modelled = unit == "modelled cycles"
+    speed, cost = ("FLOP a cycle", "modelled cycles") if modelled else ("GFLOP/s", "µs")
+    head = ["operator", "feature map", "MFLOP", cost, speed, *(["of peak"] if modelled else []), "MB", "FLOP a byte"]
+    lines = [
+        f"# Operators on {target.title}: floating-point operations are not all equal",
+        "",
+        f"![{speed} by operator]({drawing})",
+        "",
+        f"| {' | '.join(head)} |",
+        f"| --- | --- |{' ---: |' * (len(head) - 2)}",
+    ]
+    for row in rows:
+        size = f"{row.operator.channels} × {row.operator.side}²"
+        figures = [
+            f"{2 * row.macs / 1e6:,.1f}",
+            f"{row.cost:,.0f}" if modelled else f"{row.cost * 1e6:,.1f}",
+            f"{row.speed:.2f}" if modelled else f"{row.speed / 1e9:.1f}",
+            *([f"{row.speed / target.core.peak_flop_per_cycle['fp32']:.1%}"] if modelled else []),
+            f"{row.bytes / 1e6:.2f}",
+            f"{2 * row.macs / row.bytes:.1f}",
+        ]
+        lines.append(f"| {' | '.join([row.operator.name, size, *figures])} |")
+    lines += [
+        "",
+        f"Each operator by the best kernel we have for it, on one thread, measured on {device}, caches warm.",
+        "FLOP counts are those of the operators' formulas, two for a multiply-add: a kernel that needs fewer, by a "
+        "transform, can go beyond its share. MB is the least traffic: every input, weight and output once.",
+        "",
+        *findings(rows),
+        "",
+        f"Made by `make bench-ops TARGET={target.name} RUNNER={plan.runner}`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def findings(rows: list[Row]) -> list[str]:
+    """What the paper's comparison becomes, and what reach costs, as list items."""
+    by = {(row.operator.name, row.operator.side): row for row in rows}
+    ratios = [by["partial 3x3", side].speed / by["depthwise 3x3", side].speed for _, side in SIZES]
+    paper = ", ".join(f"{ratio:g} on {device}" for device, ratio in PAPER.items())
+    saved = [by["depthwise 3x3", side].cost / by["partial 3x3", side].cost for _, side in SIZES]
+    side = SIZES[0][1]
+    dense, cross, shift = (by[name, side] for name in ("depthwise 51x51", "cross 51x5 + 5x51", "shift-wise 51"))
+    return [
+        f"- Partial convolution computes {min(ratios):.2f} to {max(ratios):.2f} times as many operations a second as "
+        f"depthwise convolution, when both are tuned; the paper has {paper}. It takes "
+        f"{1 / max(saved):.2f} to {1 / min(saved):.2f} times depthwise's time, and mixes channels, which depthwise "
+        "does not.",
+        f"- The shift-wise operator takes {dense.cost / shift.cost:.1f} times less than dense depthwise 51×51 and "
+        f"{cross.cost / shift.cost:.2f} times less than the cross of two strips.",
+    ]
+
+
+def draw(rows: list[Row], target: Target, unit: str, file: Path) -> None:
+    """Write the drawing as a PNG: a group of bars a feature size, a bar an operator."""
+    modelled = unit == "modelled cycles"
+    scale = 1 if modelled else 1e9
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(13.3, 5.4))
+        axes = figure.add_axes((0.07, 0.15, 0.91, 0.7))
+        sizes = list(dict.fromkeys((row.operator.channels, row.operator.side) for row in rows))
+        labels, place = [], 0.0
+        for channels, side in sizes:
+            group = [row for row in rows if (row.operator.channels, row.operator.side) == (channels, side)]
+            for row in group:
+                axes.bar(place, row.speed / scale, 0.8, color=COLOURS[row.operator.name])
+                axes.text(place, row.speed / scale, f"{row.speed / scale:.1f}", ha="center", va="bottom", fontsize=10)
+                labels.append((place, row.operator.name.replace(" ", "\n", 1)))
+                place += 1
+            middle = place - len(group) / 2 - 0.5
+            axes.text(middle, 1.0, f"{channels} × {side}²", transform=axes.get_xaxis_transform(), ha="center")
+            place += 0.6
+        if modelled:
+            axes.axhline(target.core.peak_flop_per_cycle["fp32"], color=MUTED, linestyle="--", linewidth=1)
+        axes.set_xticks([at for at, _ in labels], [label for _, label in labels], fontsize=7.5)
+        axes.set_ylabel("FLOP a modelled cycle" if modelled else "GFLOP/s")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines["left"].set_color(LINE)
+        figure.text(0.02, 0.94, f"Operators on {target.title}, one thread, each tuned", fontweight="bold")
+        figure.savefig(file, dpi=110, facecolor="white", metadata={"Software": None})

@@ -1,0 +1,82 @@
+"""The operators' page: the right figures in the right rows, from records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge import targets
+from edge.bench import operators
+from edge.kernels.core import Core
+from edge.kernels.registry import template
+from edge.tuning.records import Measurement, Record, Records
+from edge.tuning.tune import Plan
+
+A72 = targets.load("cortex-a72")
+
+
+def record(kernel: dict[str, Any], share: float) -> Record:
+    """A record of a kernel that reaches a share of the A72's peak."""
+    kind = template(kernel["template"])
+    problem = kind.problems.from_json(kernel["problem"])
+    measured = Measurement(
+        runner="emulated",
+        device="QEMU cortex-a72",
+        unit="modelled cycles",
+        cost=problem.macs / 4 / share,
+        default=None,
+        tools={},
+    )
+    return Record(
+        problem=problem.key,
+        template=kind.name,
+        shape=problem.to_json(),
+        macs=problem.macs,
+        bytes=problem.bytes,
+        choice={},
+        measured=measured,
+    )
+
+
+SHARES = {"dense 3x3": 0.9, "16 groups 3x3": 0.5, "depthwise 3x3": 0.4, "partial 3x3": 0.8}
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    """The page of records that have the shares of ``SHARES``, and the large kernels half of the peak."""
+    found = operators.operators()
+    kernels = {
+        repr(kernel): record(kernel, SHARES.get(operator.name, 0.5))
+        for operator in found
+        for kernel in operator.kernels
+    }
+    records = Records(target="cortex-a72", records=tuple(kernels.values()))
+    file = operators.write(Plan(A72, "emulated"), records, tmp_path)
+    assert file.with_suffix(".png").stat().st_size > 10_000
+    return file.read_text()
+
+
+def test_every_operator_of_the_table_is_a_kernel_that_a_template_has() -> None:
+    core = Core.of(A72)
+    for operator in operators.operators():
+        for kernel in operator.kernels:
+            kind = template(kernel["template"])
+            assert kind.space(kind.problems.from_json(kernel["problem"]), core)
+
+
+def test_partial_convolution_of_a_quarter_has_a_sixteenth_of_the_operations() -> None:
+    by = {(o.name, o.side): record(o.kernels[0], 1).macs for o in operators.operators()}
+    for _, side in operators.SIZES:
+        assert by["dense 3x3", side] == 16 * by["partial 3x3", side] == 16 * by["16 groups 3x3", side]
+
+
+def test_the_page_has_each_operator_with_its_share_of_the_peak(page: str) -> None:
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "²" in line]
+    assert len(rows) == 4 * len(operators.SIZES) + 3
+    for row in rows:
+        name, *_ = (cell.strip() for cell in row.strip("|").split("|"))
+        assert f"| {SHARES.get(name, 0.5):.1%} |" in row
+    assert "computes 2.00 to 2.00 times as many operations a second as depthwise convolution" in page
+    assert "10.5 on GPU, 6.2 on CPU, 22.8 on ARM" in page
