@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from conftest import Sqnr, TinyNetwork
 from edge import targets
@@ -144,6 +145,46 @@ def test_the_target_decides_the_interface(tiny: TinyNetwork, prepared: Network, 
     assert "only Apple's systems have" in Host().obstacle(file)
     with pytest.raises(ValueError, match="reached by nothing"):
         emit(job_for(tiny, tmp_path, targets.load("cortex-a72")), prepared, "fp32")
+
+
+class Mixture(torch.nn.Module):
+    """Operators FasterNet has not: depthwise, pooling, LayerNorm, softmax, resizing, odd sizes, several outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 13, 3, stride=2, padding=1)
+        self.depthwise = torch.nn.Conv2d(13, 13, 5, padding=2, groups=13)
+        self.pointwise = torch.nn.Conv2d(13, 26, 1)
+        self.norm = torch.nn.LayerNorm(26)
+        self.attend = torch.nn.Linear(26, 26)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(1, 3, 29, 29) to a map of 15 x 15, a vector, and a map of 16 x 16."""
+        features = torch.relu(self.pointwise(self.depthwise(self.stem(image))))
+        pooled = F.avg_pool2d(features, 3, 2, 1) + F.max_pool2d(features, 3, 2, 1)
+        tokens = self.norm(F.max_pool2d(features, 2).flatten(2).transpose(1, 2))
+        weights = torch.softmax(self.attend(tokens) @ tokens.transpose(1, 2), dim=-1)
+        return features * torch.sigmoid(features), (weights @ tokens).mean(1), F.interpolate(pooled, scale_factor=2)
+
+
+def test_a_network_that_is_not_ours_passes_too(device: SoftwareOpenCl, tmp_path: Path, sqnr: Sqnr) -> None:
+    torch.manual_seed(0)
+    network, images = Mixture().eval(), torch.randn(3, 3, 29, 29)
+    torch.export.save(torch.export.export(network, (images[:1],)), tmp_path / "program.pt2")
+    np.savez(tmp_path / "check.npz", image=images.numpy())
+    with torch.no_grad():
+        oracle = network.double()(images.double())
+    names, check = ("features", "pooled", "resized"), tmp_path / "check.npz"
+    profile = PIXEL.model_dump(mode="json")
+    program = tmp_path / "program.pt2"
+    job = EmitJob(gpu.__name__, "mixture", program, ("image",), names, (), check, check, profile, tmp_path)
+    emitted = emit(job, gpu.prepare(job), *GATES)
+    for precision, file in emitted.files.items():
+        results = tmp_path / precision / "results.npz"
+        run = device.run(RunJob("opencl", emitted.artifact(precision), file.inputs, file.outputs, check, results))
+        assert run.outputs is not None, run.reason
+        for name, reference in zip(names, oracle, strict=True):
+            assert sqnr(reference.numpy(), run.outputs[name]) >= GATES[precision].sqnr_db
 
 
 def test_it_is_named_where_it_is_not_checked(emitted: Emitted) -> None:

@@ -58,9 +58,9 @@ def compile_program(sources: list[Path], options: tuple[str, ...], program: Path
     root = debian.folder(NAME)
     (start,) = root.glob("usr/lib/*/crt1.o")
     place = start.parent
-    headers = ("-isystem", root / "usr/include", "-isystem", root / "usr/include" / place.name)
+    headers: tuple[str | Path, ...] = ("-isystem", root / "usr/include", "-isystem", root / "usr/include" / place.name)
     libraries = (Path("/lib") / place.name / "libc.so.6", place / "libc_nonshared.a", "-lgcc")
-    line = (*options, *headers, "-B", place, "-nodefaultlibs", "-o", program, *sources, *libraries)
+    line: tuple[str | Path, ...] = (*options, *headers, "-B", place, "-nodefaultlibs", "-o", program, *sources, *libraries)
     done = debian.program(NAME, "gcc").run(*line)
     if done.returncode:
         raise SetupError(

@@ -11,15 +11,15 @@ What runs an OpenCL artifact is a small host in plain C (``edge/runners/opencl``
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import tvm
-from tvm import tirx
 
 from edge.backends.gpu import archive, interfaces, launches, network, plan, program
 from edge.backends.gpu.interfaces import Interface
 from edge.backends.gpu.launches import Function
 from edge.backends.gpu.network import Network
-from edge.backends.gpu.program import Program
+from edge.backends.gpu.program import Call
 from edge.kernels.gpu.device import Device
 from edge.kernels.gpu.schedule import schedule
 from edge.records import EmitJob, EmittedFile, Tool
@@ -39,9 +39,9 @@ def emit(job: EmitJob, prepared: Network, precision: str) -> list[EmittedFile]:
     """
     target = Target.model_validate(job.target)
     interface = interfaces.of(target)
-    calls = program.read(prepared.module["main"], precision)
-    source, functions, ways = _compile(prepared.module, calls, interface)
-    planned = plan.make(calls, functions, prepared.inputs, prepared.outputs)
+    line = program.read(prepared.module["main"], precision)
+    source, functions, ways = _compile(prepared.module, line.calls, interface)
+    planned = plan.make(line, functions, prepared.inputs, prepared.outputs)
     file = f"{job.model}.{precision}.{target.name}.{interface.name}"
     archive.write(job.folder / file, plan.members(planned, interface, source))
     return [
@@ -63,26 +63,24 @@ def emit(job: EmitJob, prepared: Network, precision: str) -> list[EmittedFile]:
     ]
 
 
-def _compile(module: tvm.IRModule, calls: Program, interface: Interface) -> tuple[str, list[Function], Counter[str]]:
-    """Schedule and lower what is called, each kernel once for every way its parameters lie in memory.
+def _compile(
+    module: tvm.IRModule, calls: Sequence[Call], interface: Interface
+) -> tuple[str, list[Function], Counter[str]]:
+    """Schedule and lower what is called, each kernel once for every way in which its parameters lie in memory.
 
     Returns:
         The source, what each call launches, and how many kernels each way of scheduling took.
     """
+    kernels = dict.fromkeys(call.kernel for call in calls)
+    scheduled = {kernel: schedule(module[kernel], interface.target, Device()) for kernel in kernels}
     sources: list[str] = []
     made: dict[tuple[str, tuple[bool, ...]], Function] = {}
-    scheduled: dict[str, tuple[tirx.PrimFunc, str]] = {}
-    for call in calls.calls:
-        if call.kernel not in scheduled:
-            scheduled[call.kernel] = schedule(module[call.kernel], interface.target, Device())
+    for call in calls:
         variant = (call.kernel, call.half)
         if variant not in made:
             again = sum(kernel == call.kernel for kernel, _ in made)
             name = f"{call.kernel}_{again}" if again else call.kernel
-            source, made[variant] = launches.lower(scheduled[call.kernel][0], name, call.half, interface)
+            source, made[variant] = launches.lower(scheduled[call.kernel].kernel, name, call.half, interface)
             sources.append(source)
-    return (
-        "".join(sources),
-        [made[call.kernel, call.half] for call in calls.calls],
-        Counter(way for _, way in scheduled.values()),
-    )
+    functions = [made[call.kernel, call.half] for call in calls]
+    return "".join(sources), functions, Counter(kernel.way for kernel in scheduled.values())

@@ -57,7 +57,7 @@ def lower(kernel: tirx.PrimFunc, name: str, half: tuple[bool, ...], interface: I
     Args:
         kernel: scheduled.
         name: what the source calls it; its device functions' names begin with that.
-        half: which of its parameters lie in memory as float16.
+        half: which of its parameters lie in memory as float16; those beyond its end do not.
         interface: what for.
 
     Returns:

@@ -9,8 +9,11 @@ import tvm
 from tvm.relax import transform
 from tvm.relax.frontend.torch import from_exported_program
 
+from edge.backends.gpu.convolution import READ_IN_PLACE, legalize_conv2d
 from edge.kernels import activation
 from edge.records import EmitJob, Port
+
+OURS = {"relax.nn.conv2d": legalize_conv2d, "relax.nn.gelu": activation.legalize_gelu}
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,9 @@ def read(job: EmitJob) -> Network:
             transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]}),
             transform.Normalize(),
             transform.FoldConstant(),
-            transform.LegalizeOps({"relax.nn.gelu": activation.legalize_gelu}),
+            transform.LegalizeOps(OURS, skip_ops=list(READ_IN_PLACE)),
+            transform.DeadCodeElimination(),
+            transform.LegalizeOps(),
             transform.AnnotateTIROpPattern(),
             transform.FoldConstant(),
             transform.FuseOps(),

@@ -13,14 +13,16 @@ same address for all work-items of a pixel. Nothing goes through local memory, w
 
 from __future__ import annotations
 
+from math import gcd, prod
+
 from tvm.s_tir import Schedule
 
 from edge.kernels.gpu import blocks
 from edge.kernels.gpu.blocks import Refused
 from edge.kernels.gpu.device import Device
 
-FEW_ITEMS, LONG_SUM = 512, 256
-"""A result of so few work-items that each sum so much leaves a GPU idle: the sums themselves must be shared out."""
+LONG_SUM = 256
+"""Sums of so many products are worth sharing out among work-items where there is only one pixel of them."""
 
 
 def schedule(scheduler: Schedule, device: Device) -> None:
@@ -35,10 +37,11 @@ def schedule(scheduler: Schedule, device: Device) -> None:
         raise Refused("no channels")
     steps = [blocks.extent(scheduler, loop) for loop in scheduler.get_loops(kernel.reduction)[rank:]]
     shape = [blocks.extent(scheduler, loop) for loop in scheduler.get_loops(kernel.result)]
-    lanes, depth = blocks.vector(shape[-1], device), blocks.vector(steps[-1], device)
-    columns = blocks.divisor(shape[-2], device.vectors - depth - 2)
-    if _product(shape) // (columns * lanes) < FEW_ITEMS and _product(steps) >= LONG_SUM:
-        raise Refused("few and long sums")
+    lanes, depth = blocks.vector(shape[-1], device), blocks.vector(gcd(steps[-1], kernel.joint), device)
+    if prod(shape[:-1]) == 1 and prod(steps) >= LONG_SUM:
+        raise Refused("one pixel of long sums")
+    # In registers: a sum for each column, four weights, the input of one column, and an address or two.
+    columns = blocks.columns(shape[-2], device.vectors - depth - 2, prod(shape) // lanes, device)
 
     item, _ = blocks.tile(scheduler, kernel.result, columns, device)
     scheduler.compute_at(kernel.reduction, item, preserve_unit_loops=True)
@@ -52,10 +55,3 @@ def schedule(scheduler: Schedule, device: Device) -> None:
     blocks.straight(scheduler, [column, four, lane])
     start = scheduler.decompose_reduction(kernel.reduction, window[0] if window else fours)
     blocks.straight(scheduler, scheduler.get_loops(start)[-rank:])
-
-
-def _product(lengths: list[int]) -> int:
-    product = 1
-    for length in lengths:
-        product *= length
-    return product

@@ -12,8 +12,10 @@ A row of inputs serves every column of the tile that meets it: K + columns - 1 l
 
 from __future__ import annotations
 
-from tvm import tirx
+from math import prod
+
 from tvm.s_tir import Schedule
+from tvm_ffi import structural_equal
 
 from edge.kernels.gpu import blocks
 from edge.kernels.gpu.blocks import Refused
@@ -37,9 +39,10 @@ def schedule(scheduler: Schedule, device: Device) -> None:
     reach = blocks.extent(scheduler, loops[-2])
     if reach > LONGEST_ROW:
         raise Refused("rows of the kernel that are too long")
-    _, _, width, _ = (blocks.extent(scheduler, loop) for loop in scheduler.get_loops(kernel.result))
-    # Sums and inputs of a tile: columns + (columns - 1 + reach).
-    columns = blocks.divisor(width, (device.vectors + 3 - reach) // 2)
+    shape = [blocks.extent(scheduler, loop) for loop in scheduler.get_loops(kernel.result)]
+    lanes = blocks.vector(shape[-1], device)
+    # In registers: a sum for each column, and the inputs of a row, which are columns + reach - 1 at stride 1.
+    columns = blocks.columns(shape[-2], (device.vectors + 3 - reach) // 2, prod(shape) // lanes, device)
 
     item, _ = blocks.tile(scheduler, kernel.result, columns, device)
     scheduler.compute_at(kernel.reduction, item, preserve_unit_loops=True)
@@ -53,7 +56,7 @@ def schedule(scheduler: Schedule, device: Device) -> None:
 
 
 def _keeps_channels(scheduler: Schedule, kernel: blocks.Kernel) -> bool:
-    """Whether the input's channel is the result's."""
+    """Whether the input's channel is the result's and, of length 1, the reduction's."""
     block = scheduler.get(kernel.reduction)
-    channel = block.iter_vars[RANK - 1].var
-    return tirx.analysis.undefined_vars(block.reads[0].region[-1].min, []) == [channel]
+    expected = block.iter_vars[RANK - 1].var + block.iter_vars[-1].var
+    return bool(structural_equal(block.reads[0].region[-1].min, expected))

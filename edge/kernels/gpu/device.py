@@ -15,8 +15,10 @@ class Device:
             Apple's), and small enough for kernels that need many registers.
         vectors: what a work-item may keep in registers, in vectors of four: Mali gives it 64 registers of 32 bits, and
             addresses need some.
+        items: work-items that keep it busy; a result is not cut into larger pieces than leaves so many.
     """
 
     lanes: int = 4
     group: int = 64
     vectors: int = 14
+    items: int = 1024
