@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from edge.toolchains import environments
 from edge.toolchains.places import HOME, REPOSITORY
 
 POLL_S = 0.05
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 _live: set[int] = set()
 _ended = threading.Event()
 _live_guard = threading.Lock()
@@ -248,6 +250,7 @@ def work(
     desk: Path,
     on_event: Callable[[dict[str, Any]], None],
     module: str = "edge.worker",
+    variables: Mapping[str, str] = NO_VARIABLES,
 ) -> tuple[list[dict[str, Any]], Exit]:
     """Run one job in a worker process.
 
@@ -259,6 +262,7 @@ def work(
         desk: folder that gets the job, the events, and the log.
         on_event: called with each event as it arrives.
         module: the far side, called with the job's and the events' files.
+        variables: of its environment, beside those that every worker has.
 
     Returns:
         Its events, and how it ended.
@@ -276,7 +280,7 @@ def work(
             on_event(events[-1])
 
     command = [str(environments.python(environment)), "-m", module, str(job_file), str(events_file)]
-    end = execute(command, surroundings(threads), desk, limit_s, log=log, on_poll=collect)
+    end = execute(command, {**surroundings(threads), **variables}, desk, limit_s, log=log, on_poll=collect)
     collect()
     return events, end
 
@@ -325,14 +329,25 @@ def emit(
     return results
 
 
-def run(job: records.RunJob, environment: str = "base", limit_s: float = 900) -> Run:
+def run(
+    job: records.RunJob,
+    environment: str = "base",
+    limit_s: float = 900,
+    variables: Mapping[str, str] = NO_VARIABLES,
+) -> Run:
     """Run one artifact on the check samples in a worker.
+
+    Args:
+        job: what to run.
+        environment: name of the Python environment, which must be ready.
+        limit_s: seconds the worker may take.
+        variables: of its environment, beside those that every worker has.
 
     Returns:
         Its outputs, or the reason why there are none.
     """
     data = {"kind": "run", **records.to_json(job)}
-    events, end = work(data, environment, job.threads, limit_s, desk(job.results), _silent)
+    events, end = work(data, environment, job.threads, limit_s, desk(job.results), _silent, variables=variables)
     found = {event["event"]: event for event in events}
     runtime = found["runtime"]["title"] if "runtime" in found else ""
     if "ran" in found and not end.reason:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +15,12 @@ from conftest import TinyNetwork
 from edge import targets
 from edge.bench import peer_rows
 from edge.bench.bench import bench
+from edge.bench.counting import Counting
 from edge.bench.emulated_python import EmulatedPython
+from edge.bench.entrant import Entrant
 from edge.bench.peer_rows import Program
-from edge.bench.peers import PEERS
-from edge.bench.results import Bench
+from edge.bench.peers import PEERS, WHEELS, locked
+from edge.bench.results import Bench, Row
 from edge.finished import opened
 from edge.parity.vectors import Vectors
 from edge.progress import Reporter
@@ -50,8 +53,11 @@ def program(benched: Benched) -> Iterator[Program]:
 
 
 @pytest.fixture
-def device(benched: Benched) -> EmulatedPython:
-    return EmulatedPython(benched.request.target)
+def measure(benched: Benched) -> Counting:
+    return Counting(benched.request.target)
+
+
+NAMES = [peer.name for peer in locked(WHEELS)]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +74,7 @@ def silent(line: str) -> None:
 
 def test_every_runtime_runs_the_same_network_correctly_and_is_counted(benched: Benched) -> None:
     rows = {row.format: row for row in benched.bench.rows}
-    assert set(rows) == {"tvm", *PEERS}
+    assert set(rows) == {"tvm", *NAMES}
     for row in rows.values():
         assert (row.status, row.device) == ("passed", "emulated"), row.reason
         assert row.sqnr_db > 100
@@ -80,19 +86,27 @@ def test_every_runtime_runs_the_same_network_correctly_and_is_counted(benched: B
     assert min(row.ratio for row in rows.values() if row.format != "tvm") == 1
 
 
+def blank(benched: Benched) -> Row:
+    """The row of ONNX Runtime, as it is before anything ran."""
+    first = next(row for row in benched.bench.rows if row.format == "onnxruntime")
+    return Row(first.runtime, first.format, first.precision, first.device, "", None, "")
+
+
 def test_the_row_repeats_to_the_digit(
-    benched: Benched, program: Program, onnx: tuple[EmittedFile, Path], device: EmulatedPython, tmp_path: Path
+    benched: Benched, program: Program, onnx: tuple[EmittedFile, Path], measure: Counting
 ) -> None:
     """Converted again, and run in another folder."""
-    again = peer_rows.judge(PEERS["onnxruntime"], program.finished, *onnx, device, tmp_path / "again", silent)
+    entrant = peer_rows.judge(blank(benched), program.finished, *onnx, measure.device, silent)
+    (again,) = measure.rows([entrant], program.finished, benched.reporter)
     first = next(row for row in benched.bench.rows if row.format == "onnxruntime")
     assert replace(again, ratio=first.ratio) == first
 
 
 def test_a_peer_that_misses_the_gate_is_not_counted(
+    benched: Benched,
     program: Program,
     onnx: tuple[EmittedFile, Path],
-    device: EmulatedPython,
+    measure: Counting,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -105,29 +119,33 @@ def test_a_peer_that_misses_the_gate_is_not_counted(
         return replace(vectors, oracle=oracle)
 
     monkeypatch.setattr(peer_rows.check_vectors, "load", swapped)
-    row = peer_rows.judge(PEERS["onnxruntime"], program.finished, *onnx, device, tmp_path / "swapped", silent)
+    file, artifact = onnx
+    copy = shutil.copy(artifact, tmp_path / artifact.name)
+    entrant = peer_rows.judge(blank(benched), program.finished, file, copy, measure.device, silent)
+    (row,) = measure.rows([entrant], program.finished, benched.reporter)
     assert row.status == "failed"
     assert "at least 100 expected" in row.reason
     assert row.modelled_cycles is None
 
 
 def test_a_network_that_a_peer_cannot_convert_is_its_reason(
-    program: Program, device: EmulatedPython, tmp_path: Path
+    program: Program, measure: Counting, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.pt2").write_bytes(b"not a program")
     broken = replace(program, file=tmp_path / "broken.pt2")
-    row = peer_rows.compare(PEERS["mnn"], broken, device, silent)
-    assert row.status == "failed"
-    assert row.reason.startswith("conversion: ")
-    assert row.bytes is None
+    entrant: Entrant = peer_rows.entrant(PEERS["mnn"], broken, measure, silent)
+    assert entrant.row.status == "failed"
+    assert entrant.row.reason.startswith("conversion: ")
+    assert entrant.row.bytes is None
 
 
-@pytest.mark.parametrize("peer", PEERS)
-def test_a_damaged_artifact_is_a_reason_too(device: EmulatedPython, tmp_path: Path, peer: str) -> None:
+@pytest.mark.parametrize("peer", NAMES)
+def test_a_damaged_artifact_is_a_reason_too(benched: Benched, tmp_path: Path, peer: str) -> None:
     artifact = tmp_path / f"net.{peer}"
     artifact.write_bytes(b"\x07" * 1000)
     ports = (Port("image", (1, 3, 64, 64), "NCHW", "image"),), (Port("logits", (1, 10), "", "logits"),)
     np.savez(tmp_path / "check.npz", image=np.zeros((1, 3, 64, 64), np.float32))
+    device = EmulatedPython(benched.request.target)
     run = device.run(RunJob(peer, artifact, *ports, tmp_path / "check.npz", tmp_path / "results.npz"))
     assert run.outputs is None
     assert run.executed is None
@@ -138,4 +156,5 @@ def test_the_device_takes_peers_artifacts_only() -> None:
     device = EmulatedPython(targets.load("cortex-a72"))
     tool = Tool("any", "1")
     assert not device.obstacle(EmittedFile("net.onnx", "onnxruntime", tool, (), ()))
+    assert device.obstacle(EmittedFile("net.pt2", "inductor", tool, (), ())), "torch has no wheel there"
     assert device.obstacle(EmittedFile("net.tflite", "litert", tool, (), ()))

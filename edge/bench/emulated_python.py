@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edge import processes
-from edge.bench.peers import PEERS, WHEELS
+from edge.bench.peers import PEERS, WHEELS, locked
 from edge.cost import counter
 from edge.devices import Progress, emulated, native
 from edge.devices.emulated import LIMIT_S, Emulated
@@ -39,7 +39,7 @@ class EmulatedPython:
 
     def obstacle(self, file: EmittedFile) -> str:
         """It takes what the peers' converters make."""
-        return "" if file.runtime in PEERS else f"no Python runtime for {file.runtime}"
+        return "" if PEERS.get(file.runtime) in locked(WHEELS) else f"no Python runtime for {file.runtime}"
 
     def ready(self, progress: Progress) -> None:
         """Unpack the emulator, the interpreter and the runtimes, build the counter, write the core's files."""
@@ -90,8 +90,7 @@ class EmulatedPython:
         ]
         log = processes.log_of(job.results)
         end = processes.execute(line, emulated.environment(), desk, LIMIT_S, log=log, output=answer)
-        peer = PEERS[job.runtime]
-        run = native.read(job, plan, desk, answer.read_bytes(), end, f"{peer.title} {peer.version}")
+        run = native.read(job, plan, desk, answer.read_bytes(), end, PEERS[job.runtime].runtime(WHEELS))
         libraries = tuple(Library(_inside(library.path, links), library.base) for library in run.libraries)
         return replace(run, seconds=None, executed=executed if run.outputs else None, libraries=libraries)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from edge.bench import plot, table
+from edge.bench import plot, quantities, table
 from edge.bench.peers import PEERS
 from edge.bench.results import Bench
 from edge.records import to_json
@@ -57,31 +57,28 @@ def _replace(file: Path, text: str) -> None:
 
 
 def markdown(bench: Bench, picture: str) -> str:
-    """The page: what was counted, the table, what the figures do not know, and the command that makes it again."""
-    remarks = table.remarks(bench)
+    """The page: the drawing, the table, how its figures were made, and the command that makes it again."""
+    headings, remarks = table.headings(bench), table.remarks(bench)
+    taking_part = {row.format for row in bench.rows}
     lines = [
         f"# {bench.network} on {bench.title}: our artifacts and the peers",
         "",
-        f"![Modelled cycles by runtime]({picture})",
+        f"![{quantities.of(bench).drawn}]({picture})",
         "",
-        _row(table.COLUMNS),
-        _row(("---", "---", *["---:"] * (len(table.COLUMNS) - 2))),
-        *(_row(table.cells(row)) for row in bench.rows),
+        _row(headings),
+        _row(("---", "---", *["---:"] * (len(headings) - 2))),
+        *(_row(table.cells(bench, row)) for row in bench.rows),
         "",
         *(f"- {row.runtime}, {row.precision}: {row.status}: {reason}" for row, reason in remarks),
         *([""] if remarks else []),
-        f"One inference of one image after a warm-up, on one thread of an emulated {bench.core} (QEMU's user mode; no "
-        f"device). {bench.macs / 1e6:,.1f} M multiply-adds; weights: {bench.weights}. Each artifact was first run on "
-        f"{bench.samples} images and held against the float64 network; only what passes its gate is counted. "
+        f"One inference of one image after a warm-up, on one thread of {bench.core}. "
+        f"{bench.macs / 1e6:,.1f} M multiply-adds; weights: {bench.weights}. Each artifact was first run on "
+        f"{bench.samples} images and held against the float64 network; only what passes its gate is measured. "
         "SQNR is the worst image's.",
         "",
-        "- Instructions and vector FMA are exact counts and repeat to the digit. Runtimes that come as Python wheels "
-        "are counted with the call from Python and the copies in and out.",
-        f"- Modelled cycles are the executed blocks in LLVM's model of the {bench.scheduling_model}; of floor: the "
-        "core's peak by the modelled cycles; ratio: the modelled cycles by those of the best float32 peer.",
+        *(f"- {sentence}" for sentence in bench.method),
         "- TVM's kernels are ours, built by this project; all others are peers', XNNPACK inside our own artifacts.",
-        *(f"- {peer.note}" for peer in PEERS.values() if peer.note),
-        *(f"- {sentence}" for sentence in bench.unknown),
+        *(f"- {peer.note}" for peer in PEERS.values() if peer.note and peer.name in taking_part),
         "",
         f"Made by `{bench.command}`.",
     ]

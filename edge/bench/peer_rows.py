@@ -1,29 +1,26 @@
-"""The peers' rows: converted from the lowered network, checked against the oracle, counted on the emulated core.
+"""The peers: converted from the lowered network, and checked against the oracle where they are going to be measured.
 
 Whatever goes wrong with a peer is its row's reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge import processes
-from edge.bench.emulated_python import EmulatedPython
-from edge.bench.peers import CONVERTERS, PEERS, PRECISION, Peer
+from edge.bench.entrant import Entrant
+from edge.bench.measure import Measure
+from edge.bench.peers import ENVIRONMENT, PRECISION, Peer, locked
 from edge.bench.results import Row
-from edge.cost import counter
-from edge.cost.cost import cost
-from edge.cost.places import Places
-from edge.devices import Progress
-from edge.errors import ExportError, SetupError
+from edge.devices import Device, Progress
+from edge.errors import SetupError
 from edge.finished import Finished
 from edge.parity import vectors as check_vectors
 from edge.pipeline import VECTORS
 from edge.processes import Emission
 from edge.progress import Reporter
-from edge.records import EmitJob, EmittedFile, RunJob, to_json
+from edge.records import EmitJob, EmittedFile
 from edge.request import Request
 from edge.stages.verify import Subject, verify
 from edge.toolchains import environments
@@ -52,23 +49,24 @@ class Program:
     outputs: tuple[str, ...]
 
 
-def rows(request: Request, finished: Finished, reporter: Reporter) -> Iterator[Row]:
-    """A row a peer; where the tools cannot be had all are skipped."""
-    device = EmulatedPython(finished.target)
+def entrants(request: Request, finished: Finished, measure: Measure, reporter: Reporter) -> list[Entrant]:
+    """One a peer; where the tools cannot be had all are skipped."""
+    peers = locked(measure.wheels)
     try:
         with reporter.lane("peers") as step:
-            environments.ensure(CONVERTERS, step)
-            device.ready(step)
+            environments.ensure(ENVIRONMENT, step)
+            measure.device.ready(step)
             step("lowering the network")
             program = lowered(request, finished)
     except SetupError as error:
-        yield from (_without_file(peer, "skipped", error.message) for peer in PEERS.values())
-        return
-    for peer in PEERS.values():
+        return [Entrant(_row(peer, measure, "skipped", error.message)) for peer in peers]
+    found = []
+    for peer in peers:
         with reporter.lane(peer.title) as step:
-            row = compare(peer, program, device, step)
-        reporter.note(f"{row.runtime}: {row.verdict}")
-        yield row
+            found.append(entrant(peer, program, measure, step))
+        row = found[-1].row
+        reporter.note(f"{row.runtime}: {row.status}{f': {row.reason}' if row.reason else ''}")
+    return found
 
 
 def lowered(request: Request, finished: Finished) -> Program:
@@ -82,57 +80,47 @@ def lowered(request: Request, finished: Finished) -> Program:
     return Program(finished, request.name, file, calibration, network.inputs, network.facts.outputs)
 
 
-def compare(peer: Peer, program: Program, device: EmulatedPython, step: Progress) -> Row:
-    """Convert, check, and count what passes."""
+def entrant(peer: Peer, program: Program, measure: Measure, step: Progress) -> Entrant:
+    """Convert the network for a peer, and check what comes of it."""
     folder = program.finished.work / peer.name
     step("converting")
     emission = convert(peer, program, folder)
     if emission.status != "emitted":
-        return _without_file(peer, emission.status, f"conversion: {emission.reason}")
+        return Entrant(_row(peer, measure, emission.status, f"conversion: {emission.reason}"))
     (file,) = emission.files
-    return judge(peer, program.finished, file, folder / file.file, device, folder / "run", step)
+    return judge(_row(peer, measure), program.finished, file, folder / file.file, measure.device, step)
 
 
 def convert(peer: Peer, program: Program, folder: Path) -> Emission:
     """Convert the network, in a worker, into a new folder."""
     folder.mkdir()
-    return processes.emit(_conversion(peer, program, folder), CONVERTERS, CONVERSION_LIMIT_S)[PRECISION]
+    return processes.emit(_conversion(peer, program, folder), ENVIRONMENT, CONVERSION_LIMIT_S)[PRECISION]
 
 
-def judge(
-    peer: Peer,
-    finished: Finished,
-    file: EmittedFile,
-    artifact: Path,
-    device: EmulatedPython,
-    work: Path,
-    step: Progress,
-) -> Row:
-    """Check a converted network against the oracle, and count it if it passes.
+def judge(row: Row, finished: Finished, file: EmittedFile, artifact: Path, device: Device, step: Progress) -> Entrant:
+    """Check a converted network against the oracle.
 
     Args:
-        peer: whose it is.
+        row: the peer's; the rest of it is filled in.
         finished: the export that is compared.
         file: as converted.
         artifact: the saved file.
         device: where it runs.
-        work: new folder for what the runs need and leave.
         step: told what is done.
     """
     largest = finished.manifest["network"]["largest_activation"]
     subject = Subject(file, artifact, finished.target, PRECISION, largest)
     vectors = check_vectors.load(finished.folder / VECTORS)
-    check, _ = verify(subject, vectors, device, work / "check", THREADS, step)
+    check, _ = verify(subject, vectors, device, artifact.with_name(f"{artifact.name}.check"), THREADS, step)
     row = replace(
-        _without_file(peer, check.status, check.reason),
+        row,
+        status=check.status,
+        reason=check.reason,
         file=file.file,
         bytes=_size(artifact),
         sqnr_db=check.measured.sqnr_db if check.measured else None,
     )
-    if row.status != "passed":
-        return row
-    step("counting")
-    return _counted(row, finished, device, file, artifact, work / "count")
+    return Entrant(row, file, artifact)
 
 
 def _conversion(peer: Peer, program: Program, folder: Path) -> EmitJob:
@@ -151,12 +139,12 @@ def _conversion(peer: Peer, program: Program, folder: Path) -> EmitJob:
     )
 
 
-def _without_file(peer: Peer, status: str, reason: str) -> Row:
+def _row(peer: Peer, measure: Measure, status: str = "", reason: str = "") -> Row:
     return Row(
-        runtime=f"{peer.title} {peer.version}",
+        runtime=peer.runtime(measure.wheels),
         format=peer.name,
         precision=PRECISION,
-        device=EmulatedPython.name,
+        device=measure.device.name,
         file="",
         bytes=None,
         status=status,
@@ -166,28 +154,3 @@ def _without_file(peer: Peer, status: str, reason: str) -> Row:
 
 def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
-
-
-def _counted(
-    row: Row, finished: Finished, device: EmulatedPython, file: EmittedFile, artifact: Path, work: Path
-) -> Row:
-    """The row with its cost, or with the reason why it has none."""
-    work.mkdir()
-    job = RunJob(
-        runtime=file.runtime,
-        artifact=artifact,
-        inputs=file.inputs,
-        outputs=file.outputs,
-        check_inputs=finished.folder / VECTORS / "inputs.npz",
-        results=work / "outputs.npz",
-        threads=THREADS,
-    )
-    run = device.count(job)
-    if run.executed is None:
-        return replace(row, status="failed", reason=f"counting: {run.reason}")
-    places = Places(run.libraries, run.executed.parent)
-    macs = finished.manifest["network"]["macs"]
-    try:
-        return row.costing(to_json(cost(counter.read(run.executed), places, finished.target, macs)))
-    except (ExportError, SetupError) as error:
-        return replace(row, status="failed", reason=f"counting: {error.message}")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from edge.toolchains.environments import lock_file
 
-CONVERTERS = "peers"
-"""The environment that converts, on the host."""
+ENVIRONMENT = "bench"
+"""The environment that converts, on the host, and in which the host's runtimes live together."""
 
 WHEELS = "aarch64-peers"
 """The wheels that run on 64-bit Arm."""
@@ -35,19 +35,28 @@ class Peer:
     wheel: str
     note: str = ""
 
-    @property
-    def version(self) -> str:
-        """The locked one."""
-        lock = lock_file(WHEELS).read_text(encoding="utf-8")
-        found = re.search(rf"^{re.escape(self.wheel)}==(\S+)", lock, re.MULTILINE)
-        assert found, f"{self.wheel} is locked"
-        return found[1]
+    def version(self, lock: str) -> str | None:
+        """The one that is locked there; None where the runtime does not come."""
+        text = lock_file(lock).read_text(encoding="utf-8")
+        found = re.search(rf"^{re.escape(self.wheel)}==([^\s+]+)", text, re.MULTILINE)
+        return found[1] if found else None
+
+    def runtime(self, lock: str) -> str:
+        """Its title and version."""
+        return f"{self.title} {self.version(lock)}"
 
 
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
         Peer("onnxruntime", "ONNX Runtime", "onnxruntime"),
+        Peer(
+            "openvino",
+            "OpenVINO",
+            "openvino",
+            "OpenVINO runs one stream for latency and is held to float32; by default it computes in bfloat16 where the "
+            "core can.",
+        ),
         Peer("ncnn", "ncnn", "ncnn", "ncnn runs with its half-precision options off; by default they are on."),
         Peer(
             "mnn",
@@ -55,7 +64,18 @@ PEERS: dict[str, Peer] = {
             "mnn",
             "MNN gets GELU as its formula: its importer makes the tanh form of ONNX's GELU operator, which misses the "
             "gate. Its exact GELU calls the C library's erff for each element, whose path depends on the value, so its "
-            "counts are this image's.",
+            "figures are this image's.",
+        ),
+        Peer(
+            "inductor",
+            "torch.compile",
+            "torch",
+            "torch.compile has the weights frozen and feature maps channels last.",
         ),
     )
 }
+
+
+def locked(lock: str) -> tuple[Peer, ...]:
+    """The peers that come with a lock, in the order of the table."""
+    return tuple(peer for peer in PEERS.values() if peer.version(lock))

@@ -1,4 +1,4 @@
-"""The bench as a drawing: a bar an artifact, as long as its modelled cycles, and the core's floor as a line."""
+"""The bench as a drawing: a bar an artifact, as long as its figure, with its spread, and the core's floor as a line."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from edge.bench import quantities
+from edge.bench.quantities import Quantity
 from edge.bench.results import YARDSTICK, Bench, Row, best_peer
-from edge.report.costs import millions
 
 TEXT, MUTED, LINE, FAILED = "#191c20", "#59636e", "#dce0e5", "#b3211c"
 COLOURS = {"fp32": "#0b62b0", "fp16": "#b85c00", "int8": "#00805f"}
@@ -54,14 +55,14 @@ def draw(bench: Bench, file: Path) -> None:
         )
         _frame(axes, bench)
         for index, row in enumerate(bench.rows):
-            _row(axes, index, row, _end(bench))
+            _row(axes, index, row, quantities.of(bench), _end(bench))
         _floor(axes, bench)
-        title = f"{bench.network} on {bench.title}: one warm inference, one thread, emulated {bench.core}"
+        title = f"{bench.network} on {bench.title}: one warm inference, one thread, {bench.core}"
         figure.text(16 / WIDTH, 1 - 24 / height, title, fontweight="bold", va="center")
         patches = [
             Patch(color=COLOURS[p], label=p)
             for p in COLOURS
-            if p in {row.precision for row in bench.rows if _cycles(row)}
+            if p in {row.precision for row in bench.rows if row.figure(bench.by)}
         ]
         figure.legend(
             handles=patches, loc="center left", bbox_to_anchor=(8 / WIDTH, 1 - 54 / height), ncols=3, handlelength=1
@@ -69,15 +70,16 @@ def draw(bench: Bench, file: Path) -> None:
         figure.savefig(file, dpi=72 * SHARPNESS, facecolor="white", metadata={"Software": None})
 
 
-def _cycles(row: Row) -> float:
-    return (row.modelled_cycles or 0) / 1e6
+def _length(row: Row, quantity: Quantity) -> float:
+    """Of a row's bar, in the axis' unit."""
+    return (row.figure(quantity.field) or 0) / quantity.unit
 
 
 def _end(bench: Bench) -> float:
-    """Where the axis ends, in millions of cycles."""
-    longest = max([1.0, *map(_cycles, bench.rows)])
-    best = best_peer(bench.rows)
-    return min(longest, LONGEST * _cycles(best)) if best else longest
+    """Where the axis ends, in its unit."""
+    quantity, best = quantities.of(bench), best_peer(bench.rows, bench.by)
+    longest = max((_length(row, quantity) for row in bench.rows), default=0) or 1.0
+    return min(longest, LONGEST * _length(best, quantity)) if best else longest
 
 
 def _frame(axes: Axes, bench: Bench) -> None:
@@ -86,10 +88,10 @@ def _frame(axes: Axes, bench: Bench) -> None:
     axes.set_yticks([])
     axes.spines[["left", "right", "top"]].set_visible(False)
     axes.tick_params(length=0, pad=6)
-    axes.set_xlabel(f"modelled cycles in millions (LLVM's {bench.scheduling_model} model; no time)")
+    axes.set_xlabel(quantities.of(bench).axis)
 
 
-def _row(axes: Axes, index: int, row: Row, end: float) -> None:
+def _row(axes: Axes, index: int, row: Row, quantity: Quantity, end: float) -> None:
     middle = index + 0.5
     columns = axes.get_yaxis_transform()  # x as a share of the axes, y in rows
     inside = WIDTH - LEFT - RIGHT
@@ -104,7 +106,8 @@ def _row(axes: Axes, index: int, row: Row, end: float) -> None:
             zorder=0,
         )
     axes.text((16 - LEFT) / inside, middle, f"{row.runtime}, {row.precision}", va="center", transform=columns)
-    if row.modelled_cycles is None:
+    length = _length(row, quantity)
+    if not length:
         words = textwrap.shorten(f"{row.status}: {row.reason}", 80, placeholder=" …")
         ink = FAILED if row.status == "failed" else MUTED
         axes.text(
@@ -120,17 +123,19 @@ def _row(axes: Axes, index: int, row: Row, end: float) -> None:
             zorder=4,
         )
         return
-    axes.barh(middle, min(_cycles(row), end), height=0.5, color=COLOURS.get(row.precision, MUTED))
-    if _cycles(row) > end:
+    axes.barh(middle, min(length, end), height=0.5, color=COLOURS.get(row.precision, MUTED))
+    if length > end:
         for place in (0.95, 0.96):
             axes.plot(
                 [place, place + 0.01], [middle + 0.3, middle - 0.3], color="white", linewidth=2, transform=columns
             )
-    ratio = "" if row.ratio is None else f"   {row.ratio:.2f}×"
+    elif row.quartiles_ms:
+        axes.plot(row.quartiles_ms, [middle, middle], color=TEXT, linewidth=1.2, zorder=3)
+    ratio = "" if row.ratio is None else f"   {'≈ ' if row.is_doubtful else ''}{row.ratio:.2f}×"
     axes.text(
         (WIDTH - LEFT - 16) / inside,
         middle,
-        f"{millions(row.modelled_cycles)}{ratio}",
+        f"{quantity.text(row.figure(quantity.field))}{ratio}",
         ha="right",
         va="center",
         transform=columns,

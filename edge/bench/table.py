@@ -6,26 +6,19 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from edge.bench import quantities
 from edge.bench.results import Bench, Row
-from edge.report.costs import millions, share
-from edge.report.summary import ABSENT, decibels, human_bytes, plain
-
-COLUMNS = ("runtime", "precision", "SQNR", "instr.", "vector FMA", "modelled cycles", "of floor", "ratio", "size")
+from edge.report.summary import plain
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """A row's figures as text, in the order of ``COLUMNS``."""
-    return (
-        row.runtime,
-        row.precision,
-        ABSENT if row.sqnr_db is None else decibels(row.sqnr_db),
-        millions(row.instructions),
-        millions(row.vector_fma),
-        millions(row.modelled_cycles),
-        share(row.share_of_floor),
-        ABSENT if row.ratio is None else f"{row.ratio:.2f}",
-        ABSENT if row.bytes is None else human_bytes(row.bytes),
-    )
+def headings(bench: Bench) -> tuple[str, ...]:
+    """Of the columns."""
+    return tuple(column.heading for column in quantities.of(bench).columns)
+
+
+def cells(bench: Bench, row: Row) -> tuple[str, ...]:
+    """A row's figures as text, in the order of the headings."""
+    return tuple(column.cell(row) for column in quantities.of(bench).columns)
 
 
 def remarks(bench: Bench) -> list[tuple[Row, str]]:
@@ -34,24 +27,24 @@ def remarks(bench: Bench) -> list[tuple[Row, str]]:
 
 
 def table(bench: Bench) -> Table:
-    """The rows, and below them the reason of each that was not counted."""
+    """The rows, and below them the reason of each that was not measured."""
     styles = {"failed": "bold red", "skipped": "yellow"}
     reasons = [
         Text.assemble((row.status, styles.get(row.status, "")), f"  {row.runtime} {row.precision}: {reason}")
         for row, reason in remarks(bench)
     ]
     result = Table(
-        title=Text(f"{bench.network} on {bench.title}, one inference on an emulated {bench.core}", style="bold"),
+        title=Text(f"{bench.network} on {bench.title}, one inference on {bench.core}", style="bold"),
         title_justify="left",
-        caption=Text("\n").join([*reasons, Text("Modelled cycles are no time. Ratio: to the best float32 peer.")]),
+        caption=Text("\n").join([*reasons, Text(quantities.of(bench).caption)]),
         caption_justify="left",
         caption_style="",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
     )
-    for index, heading in enumerate(COLUMNS):
+    for index, heading in enumerate(headings(bench)):
         result.add_column(heading.replace(" ", "\n", 1), justify="right" if index > 1 else "left")
     for row in bench.rows:
-        result.add_row(*cells(row), style=styles.get(row.status, ""))
+        result.add_row(*cells(bench, row), style=styles.get(row.status, ""))
     return result
