@@ -18,7 +18,7 @@ def target(request: pytest.FixtureRequest) -> targets.Target:
     return targets.load(request.param)
 
 
-def test_the_seven_devices_are_there() -> None:
+def test_the_eight_devices_are_there() -> None:
     assert set(targets.names()) == {
         "cortex-a53",
         "cortex-a72",
@@ -27,6 +27,7 @@ def test_the_seven_devices_are_there() -> None:
         "iphone-12",
         "pixel-8",
         "x86-64",
+        "x86-64-v4",
     }
 
 

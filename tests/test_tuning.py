@@ -98,6 +98,8 @@ def test_what_cannot_be_tuned_says_why(journals: Path) -> None:
         run(Plan(HOST, "emulated"), PROBLEMS[0])
     with pytest.raises(ExportError, match=r"no board can be had at rpc://127.0.0.1:9/pi"):
         run(Plan(A72, "rpc://127.0.0.1:9/pi"), PROBLEMS[0])
+    with pytest.raises(ExportError, match="this host is x86_64, the target aarch64"):
+        run(Plan(A72, "host"), PROBLEMS[0])
     run(Plan(HOST, "host", budget=1), PROBLEMS[0])
     with pytest.raises(UsageError, match="no record was measured by the runner emulated"):
         check.check(HOST, "emulated", 1, 0, Reporter(Console(file=io.StringIO())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -126,6 +127,13 @@ class Host:
     close = 0.0
 
     def __init__(self, target: Target) -> None:
+        if target.core.machine != platform.machine():
+            raise UsageError(
+                f"this host is {platform.machine()}, the target {target.core.machine}",
+                stage="tune",
+                target=target.name,
+                next_step="take --runner emulated or rpc://host:port/key",
+            )
         self.method = Method("host", _processor(), "seconds", compiler())
         self._worker = Worker("edge.tuning.timing")
 
