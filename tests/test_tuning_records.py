@@ -90,6 +90,15 @@ def test_the_better_of_two_alike_is_merged_and_the_later_of_two_that_do_not_comp
     assert merged(record(cost=90), record(cost=100, measured=newer)) == 100
 
 
+def test_files_are_merged_into_the_targets_own(folder: Path) -> None:
+    other = Depthwise(9, 9, 8, (3, 3))
+    for name, one in (("a", record(cost=90)), ("b", record(other))):
+        records.write(of(one), folder / f"{name}.json")
+    records.write(of(record(cost=100)), records.path(TARGET.name))
+    records.merge_into(TARGET, [folder / "a.json", folder / "b.json"])
+    assert records.read(records.path(TARGET.name)) == of(record(other), record(cost=90))
+
+
 def test_records_of_another_target_or_another_core_are_not_merged() -> None:
     with pytest.raises(InputError, match="records of cortex-a53 are no records of cortex-a72"):
         records.merge(TARGET, [of(record(), target="cortex-a53")])

@@ -60,6 +60,10 @@ class Boards:
         for worker in self._workers:
             self._idle.put(worker)
 
+    def __len__(self) -> int:
+        """How many boards waited at the start."""
+        return len(self._workers)
+
     def costs(self, kernels: Sequence[Kernel]) -> list[Cost]:
         """See ``Runner``."""
         return list(self._pool.map(self._cost, kernels))

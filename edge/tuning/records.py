@@ -8,7 +8,6 @@ emulated core, on the device itself, or on this host if the target is of its arc
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -166,6 +165,26 @@ def merge(target: Target, sets: Iterable[Records]) -> Records:
     return Records(target=target.name, records=tuple(best.values()))
 
 
+def merge_into(target: Target, files: Iterable[Path], into: Path | None = None) -> Records:
+    """``edge records merge``: add the records of some files to a target's, see ``merge``.
+
+    Args:
+        target: whose records they are.
+        files: with records.
+        into: the file that they are added to; None for the target's own.
+
+    Returns:
+        All records of that file, as written.
+
+    Raises:
+        InputError: a file cannot be read, or its records are not the target's.
+    """
+    file = into or path(target.name)
+    merged = merge(target, [read(one) for one in (*([file] if file.is_file() else []), *files)])
+    write(merged, file)
+    return merged
+
+
 def _better(old: Measurement, new: Measurement) -> bool:
     """Whether the old one stays."""
     comparable = (old.runner, old.device, old.tools) == (new.runner, new.device, new.tools)
@@ -227,8 +246,3 @@ def refusal(template: Template[Any, Any], problem: Problem, choice: dict[str, An
 @lru_cache(maxsize=8)
 def _read_once(file: Path, _: int) -> Records:
     return read(file)
-
-
-def short(file: Path) -> str:
-    """A path as people type it."""
-    return os.path.relpath(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -91,9 +92,9 @@ def tune(plan: Plan, what: str | Sequence[dict[str, Any]], reporter: Reporter) -
         )
     file = plan.file or records.path(plan.target.name)
     found = Records(target=plan.target.name, records=tuple(board.found))
-    merged = records.merge(plan.target, [records.read(file), found] if file.is_file() else [found])
+    merged = records.merge(plan.target, [*([records.read(file)] if file.is_file() else []), found])
     records.write(merged, file)
-    reporter.note(f"{len(found.records)} records in {records.short(file)}")
+    reporter.note(f"{len(found.records)} records in {os.path.relpath(file)}")
     return merged
 
 
