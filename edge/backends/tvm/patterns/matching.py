@@ -88,7 +88,12 @@ def epilogue(flow: Dataflow, value: relax.Var) -> Epilogue:
             nothing_else_yet = found.activation == "none" and found.shortcut is None
             if added is not None and added.size == added.shape[-1] == channels and nothing_else_yet:
                 found.bias = added.reshape(-1) if found.bias is None else found.bias + added.reshape(-1)
-            elif added is None and shape(other) == shape(value) and not other.same_as(found.result) and found.shortcut is None:
+            elif (
+                added is None
+                and shape(other) == shape(value)
+                and not other.same_as(found.result)
+                and found.shortcut is None
+            ):
                 found.shortcut, found.order = other, "before" if found.activation == "none" else "after"
             else:
                 break

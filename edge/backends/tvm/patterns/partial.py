@@ -1,6 +1,6 @@
 """Convolutions of an image's first channels: the partial template.
 
-    conv2d(strided_slice(x, [:c]), w)  ->  partial(x, w), which reads the channels where they lie
+conv2d(strided_slice(x, [:c]), w)  ->  partial(x, w), which reads the channels where they lie
 """
 
 from __future__ import annotations

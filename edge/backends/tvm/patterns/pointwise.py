@@ -1,8 +1,8 @@
 """1x1 convolutions, matrix products and convolutions whose stride is their kernel: the pointwise template.
 
-    conv2d(x, w)  |  matmul(x, w)                        ->  pointwise(x, w), with what follows as its epilogue
-    conv2d(concat(a, strided_slice(x, [c:])), w)         ->  pointwise(a, x, w): its sum goes over both
-    conv2d(permute_dims(image, NCHW -> NHWC), w)         ->  pointwise(image, w), for windows larger than 1
+conv2d(x, w)  |  matmul(x, w)                        ->  pointwise(x, w), with what follows as its epilogue
+conv2d(concat(a, strided_slice(x, [c:])), w)         ->  pointwise(a, x, w): its sum goes over both
+conv2d(permute_dims(image, NCHW -> NHWC), w)         ->  pointwise(image, w), for windows larger than 1
 """
 
 from __future__ import annotations
@@ -60,9 +60,7 @@ def _convolution(flow: Dataflow, value: relax.Var, call: relax.Call) -> Outcome:
         convolved = () if first is None else ((first, (rows, partial)),)
         problem = PointwiseProblem(rows, inputs, outputs, partial=partial, **after.fields)
         activations = (*convolved, (image, (rows, inputs)), *shortcut)
-    return Match(
-        after.result, "pointwise", problem, activations, (weights.reshape(outputs, -1), *after.weights)
-    )
+    return Match(after.result, "pointwise", problem, activations, (weights.reshape(outputs, -1), *after.weights))
 
 
 def _product(flow: Dataflow, value: relax.Var, call: relax.Call) -> Outcome:
