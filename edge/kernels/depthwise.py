@@ -43,7 +43,7 @@ Expression: TypeAlias = tvm.ir.Expr
 
 ROWS = (1, 2, 3, 4)
 COLUMNS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14)
-ENOUGH = 8
+ENOUGH = 6
 """Independent sums that hide the latency of a multiply-add."""
 SPARE_REGISTERS = 4
 

@@ -155,7 +155,7 @@ class LargeKernelTemplate(Template[LargeKernel, LineTile]):
                 lines.each_pixel((problem.height, problem.width), problem.channels, vector, block, copy_in)
                 with T.vectorized(vector) as lane:
                     convolution.write(
-                        lambda *place: weights[(block, *place, lane)],
+                        lambda *place: weights[(block, *place, 0)],
                         lambda line, place: plane[(*_pixel(problem, line + around, place + around), lane)],
                         lambda line, place, value: T.buffer_store(sums, value, [*_pixel(problem, line, place), lane]),
                         lane,

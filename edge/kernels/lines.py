@@ -2,18 +2,19 @@
 
 A plane of one vector of channels is convolved with a kernel that is long along one axis, *along the line*, and a
 multiple of three wide across it. Across the lines Winograd's short convolution saves multiplications; along the line a
-tile of outputs stays in registers:
+tile of outputs stays in registers while the positions of the input that reach it go by, a few of them unrolled:
 
     over groups of m lines of the result
         over tiles of positions
             over the m + 2 products of the transform
                 tile = 0
-                over the kernel's groups of three lines, over its positions (a few unrolled)
+                over the kernel's groups of three lines, over positions of the input
                     unrolled:  tile += transformed input * transformed weights
             results = transform of the tiles
 
-The plane and its transformed lines have margins of zeros, so no multiply-add stands behind a condition; parts of the
-kernel that lie outside the image for the whole tile are left out by the loops' bounds.
+The kernel has margins of zeros, so no multiply-add stands behind a condition; positions that no output of the tile
+reaches are left out by the loops' bounds. Where the kernel is longer than the image, as in most stages of networks with
+large kernels, an output costs one multiply-add for each position of the image, not of the kernel.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from edge.kernels.winograd import TAPS, TRANSFORMS
 Expression: TypeAlias = tvm.ir.Expr
 
 COLUMNS = (1, 2, 4, 7, 8, 10, 12, 14, 16)
-UNROLLED = (3, 4, 6)
+UNROLLED = (2, 4, 7, 8)
 SPARE_REGISTERS = 4
-ENOUGH = 8
+ENOUGH = 6
 """Independent sums that hide the latency of a multiply-add."""
 
 
@@ -49,13 +50,18 @@ class LineTile(Choice):
         channels: side by side in a vector.
         lines: of the result that the transform makes at once.
         columns: positions in the register tile.
-        taps: of the kernel that are unrolled.
+        unrolled: positions of the input that are straight code.
     """
 
     channels: int
     lines: int
     columns: int
-    taps: int
+    unrolled: int
+
+    @property
+    def border(self) -> int:
+        """Zeros before and behind the kernel, along the line."""
+        return self.columns + self.unrolled - 2
 
 
 @dataclass(frozen=True)
@@ -85,22 +91,23 @@ class Lines:
         return -(-self.kernel_lines // TAPS)
 
     def chunks(self, tile: LineTile) -> int:
-        """Groups of kernel positions that are unrolled, the last filled with zeros."""
-        return -(-self.kernel // tile.taps)
+        """Groups of input positions that are unrolled, the last filled with zeros."""
+        return -(-self.length // tile.unrolled)
 
     def packed_shape(self, tile: LineTile) -> tuple[int, ...]:
         """Of one block's transformed weights: products, groups, positions, channels."""
-        return (tile.lines + 2, self.groups, self.chunks(tile) * tile.taps, tile.channels)
+        return tile.lines + 2, self.groups, self.kernel + 2 * tile.border, tile.channels
 
     def instructions(self, tile: LineTile) -> float:
         """About what one vector of channels takes: multiply-adds, and half as much for a load or a transform's step."""
-        reach, chunks = tile.columns + tile.taps - 1, 0
-        for index in range(-(-self.out_length // tile.columns)):
+        tiles, chunks = -(-self.out_length // tile.columns), 0
+        for index in range(tiles):
             first = min(index * tile.columns, self.out_length - tile.columns) + self.first
-            begin = max(0, -(first + tile.columns - 1) // tile.taps)
-            chunks += max(0, min(self.chunks(tile), (self.length - 1 - first) // tile.taps + 1) - begin)
-        products = (tile.columns * tile.taps + (reach + tile.taps) / 2) * chunks * self.groups
-        transforms = 2 * self.length + 2 * tile.columns * -(-self.out_length // tile.columns)
+            end = min(self.chunks(tile), (first + self.kernel + tile.columns - 2) // tile.unrolled + 1)
+            chunks += max(0, end - max(0, first // tile.unrolled))
+        loads = tile.columns + 2 * tile.unrolled - 1
+        products = (tile.columns * tile.unrolled + loads / 2) * chunks * self.groups
+        transforms = 2 * self.length + 2 * tile.columns * tiles
         return -(-self.out_count // tile.lines) * (tile.lines + 2) * (products + transforms)
 
 
@@ -117,7 +124,7 @@ def space(lines: tuple[Lines, ...], channels: int, core: Core) -> tuple[LineTile
         tile
         for tile in tiles
         if all(tile.lines <= line.out_count and tile.columns <= line.out_length for line in lines)
-        and tile.columns + tile.taps + SPARE_REGISTERS <= core.registers
+        and tile.columns + tile.unrolled + SPARE_REGISTERS <= core.registers
     )
 
 
@@ -144,7 +151,7 @@ def pack(lines: Lines, tile: LineTile, kernel: Array) -> Array:
     products, groups, positions, vector = lines.packed_shape(tile)
     blocks = -(-kernel.shape[2] // vector)
     filled = np.zeros((groups * TAPS, positions, blocks * vector), kernel.dtype)
-    filled[: kernel.shape[0], : kernel.shape[1], : kernel.shape[2]] = kernel
+    filled[: kernel.shape[0], tile.border : tile.border + kernel.shape[1], : kernel.shape[2]] = kernel
     transformed = TRANSFORMS[tile.lines].weights(filled.reshape(groups, TAPS, positions, blocks, vector).swapaxes(0, 1))
     assert transformed.shape == (products, groups, positions, blocks, vector)
     return np.ascontiguousarray(transformed.transpose(3, 0, 1, 2, 4), np.float32)
@@ -197,26 +204,24 @@ class Convolution:
         self._lines, self._tile = lines, tile
         self._transform = TRANSFORMS[tile.lines]
         products = tile.lines + 2
-        self._border = tile.columns + tile.taps - 2
         # Transformed lines: of one group of outputs, or for every place where three kernel lines can lie.
         self._starts = 1 if lines.groups == 1 else lines.count + tile.lines + 1
-        length = lines.length + 2 * self._border
+        length = lines.chunks(tile) * tile.unrolled
         self._transformed = T.alloc_buffer((self._starts, products, length, tile.channels))
         self._sums = T.alloc_buffer((tile.columns, tile.channels), scope="local")
         self._products = T.alloc_buffer((products, tile.columns, tile.channels), scope="local")
 
     def clear(self, lane: Expression) -> None:
-        """Zero the margins, which nothing else writes."""
-        end = self._border + self._lines.length
-        with T.grid(self._starts, self._tile.lines + 2, self._border) as (start, product_, place):
-            T.buffer_store(self._transformed, T.float32(0), [start, product_, place, lane])
-            T.buffer_store(self._transformed, T.float32(0), [start, product_, end + place, lane])
+        """Zero what fills the last group of positions, which nothing else writes."""
+        rest = -self._lines.length % self._tile.unrolled
+        with T.grid(self._starts, self._tile.lines + 2, rest) as (start, product_, place):
+            T.buffer_store(self._transformed, T.float32(0), [start, product_, self._lines.length + place, lane])
 
     def write(self, weights: Callable[..., Expression], read: Read, write: Write, lane: Expression) -> None:
         """Write the loops.
 
         Args:
-            weights: the packed weight at a product, a group of kernel lines and a kernel position.
+            weights: the packed weight of the first channel at a product, a group of kernel lines and a kernel position.
             read: the plane's value at a line and a position, from ``-margin`` on.
             write: stores a value of the result at a line and a position; may be called twice for one place.
             lane: of the vectorised loop around all this.
@@ -248,7 +253,7 @@ class Convolution:
         with T.serial(self._lines.length) as place:
             values = [read(line + index, place) for index in range(self._tile.lines + 2)]
             for product_, value in enumerate(self._transform.inputs(values)):
-                T.buffer_store(self._transformed, value, [start, product_, self._border + place, lane])
+                T.buffer_store(self._transformed, value, [start, product_, place, lane])
 
     def _multiply(
         self,
@@ -264,17 +269,20 @@ class Convolution:
         first = place + lines.first
         for column in range(tile.columns):
             T.buffer_store(sums, T.float32(0), [column, lane])
-        # Groups of kernel positions that touch the line for any column of the tile.
-        begin = T.max(0, T.floordiv(-(first + tile.columns - 1), tile.taps))
-        end = T.min(lines.chunks(tile), T.floordiv(lines.length - 1 - first, tile.taps) + 1)
+        # Groups of input positions that any column of the tile reaches.
+        begin = T.max(0, T.floordiv(first, tile.unrolled))
+        end = T.min(lines.chunks(tile), T.floordiv(first + lines.kernel + tile.columns - 2, tile.unrolled) + 1)
         with T.serial(*touching) as group, T.serial(begin, end) as chunk:
             slot = 0 if lines.groups == 1 else start + TAPS * group + margin(tile)
-            at = self._border + first + chunk * tile.taps
-            for reach, tap in product(range(tile.columns + tile.taps - 1), range(tile.taps)):
-                if 0 <= (column := reach - tap) < tile.columns:
-                    value = self._transformed[slot, product_, at + reach, lane]
-                    weight = weights(product_, group, chunk * tile.taps + tap)
-                    T.buffer_store(sums, sums[column, lane] + value * weight, [column, lane])
+            at = chunk * tile.unrolled
+            # Weights from a pointer of their own: LLVM would extend the sum of so many indices once for each of them.
+            reach = tile.columns + tile.unrolled - 1
+            near = weights(product_, group, at + (tile.unrolled - 1 - first))
+            window = T.decl_buffer((reach, tile.channels), data=T.bind(T.address_of(near)))
+            for shift, step in product(range(reach), range(tile.unrolled)):
+                if 0 <= (column := step + tile.columns - 1 - shift) < tile.columns:
+                    value = self._transformed[slot, product_, at + step, lane] * window[shift, lane]
+                    T.buffer_store(sums, sums[column, lane] + value, [column, lane])
         for column in range(tile.columns):
             T.buffer_store(self._products, sums[column, lane], [product_, column, lane])
 

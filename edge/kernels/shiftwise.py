@@ -191,13 +191,13 @@ class ShiftwiseTemplate(Template[Shiftwise, LineTile]):
                             T.buffer_store(plane, value, [row + around, column + around, lane])
                     with T.vectorized(vector) as lane:
                         convolutions[0].write(
-                            lambda *place: packed[0][(block, *place, lane)],
+                            lambda *place: packed[0][(block, *place, 0)],
                             lambda row, column: plane[row + around, column + around, lane],
                             lambda row, column, value: T.buffer_store(sums[0], value, [row, column, lane]),
                             lane,
                         )
                         convolutions[1].write(
-                            lambda *place: packed[1][(block, *place, lane)],
+                            lambda *place: packed[1][(block, *place, 0)],
                             lambda column, row: plane[row + around, column + around, lane],
                             lambda column, row, value: T.buffer_store(sums[1], value, [row, column, lane]),
                             lane,
