@@ -66,12 +66,7 @@ PEERS: dict[str, Peer] = {
             "gate. Its exact GELU calls the C library's erff for each element, whose path depends on the value, so its "
             "figures are this image's.",
         ),
-        Peer(
-            "inductor",
-            "torch.compile",
-            "torch",
-            "torch.compile has the weights frozen and feature maps channels last.",
-        ),
+        Peer("inductor", "torch.compile", "torch", "torch.compile has the weights frozen."),
     )
 }
 

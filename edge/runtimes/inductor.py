@@ -10,7 +10,9 @@ from pathlib import Path
 
 from edge.toolchains.places import CACHE
 
-os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE / "inductor"))  # read when it is first used
+CAPABILITY = os.environ.get("ATEN_CPU_CAPABILITY", "any")
+# Read when it is first used. What is compiled for one set of instructions is never taken for another.
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(CACHE / "inductor" / CAPABILITY)
 
 import numpy as np
 import torch
@@ -26,7 +28,7 @@ def title() -> str:
 
 
 def load(artifact: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], threads: int) -> Infer:
-    """Read a .pt2 file and let Inductor compile it; feature maps channels last, which is the faster layout here.
+    """Read a .pt2 file and have Inductor compile it, at its first inference.
 
     Args:
         artifact: the file.
@@ -35,16 +37,12 @@ def load(artifact: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], th
         threads: for the operators; for the whole process.
     """
     torch.set_num_threads(threads)
-    config.freezing = True
-    module: torch.nn.Module = torch.export.load(artifact).module()
-    compiled = torch.compile(module.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    config.freezing = True  # constants: oneDNN gets convolution weights in its own layout
+    compiled = torch.compile(torch.export.load(artifact).module())
 
     def infer(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         with torch.no_grad():
-            tensors = [torch.from_numpy(arrays[port.name]) for port in inputs]
-            results = compiled(
-                *[t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t for t in tensors]
-            )
+            results = compiled(*(torch.from_numpy(arrays[port.name]) for port in inputs))
         results = [results] if isinstance(results, torch.Tensor) else results
         return {port.name: result.numpy() for port, result in zip(outputs, results, strict=True)}
 
