@@ -10,9 +10,8 @@ from pathlib import Path
 
 from edge.toolchains.places import CACHE
 
-CAPABILITY = os.environ.get("ATEN_CPU_CAPABILITY", "any")
 # Read when it is first used. What is compiled for one set of instructions is never taken for another.
-os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(CACHE / "inductor" / CAPABILITY)
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(CACHE / "inductor" / os.environ.get("ATEN_CPU_CAPABILITY", "any"))
 
 import numpy as np
 import torch
