@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import elf
 import numpy as np
 import pytest
 import torch
@@ -23,7 +24,9 @@ from edge.devices.host import Host
 from edge.devices.software_opencl import SoftwareOpenCl
 from edge.processes import Run
 from edge.records import EmitJob, EmittedFile, RunJob
+from edge.runners import opencl_host
 from edge.targets import Target
+from edge.toolchains import arm64, debian, pocl
 
 pytestmark = pytest.mark.slow  # the first of them unpacks the driver
 
@@ -271,3 +274,24 @@ def test_a_sample_that_is_missing_is_a_reason(emitted: Emitted, run: RunFile, tm
     file = emitted.files["fp32"]
     odd = replace(file, inputs=(replace(file.inputs[0], tensor="picture"),))
     assert "image where picture was given" in run(emitted.artifact("fp32"), odd).reason
+
+
+def test_a_host_without_a_driver_says_so(emitted: Emitted, run: RunFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = pocl.environment
+    nowhere = {"OCL_ICD_VENDORS": "/nowhere"}
+    monkeypatch.setattr(pocl, "environment", lambda cache: {**environment(cache), **nowhere})
+    result = run(emitted.artifact("fp32"))
+    assert result.outputs is None
+    assert result.reason == "the OpenCL driver has no platform"
+
+
+def test_the_host_compiles_without_a_warning_here_and_for_arm(device: SoftwareOpenCl, tmp_path: Path) -> None:
+    sources, options = sorted(opencl_host.SOURCES.glob("*.c")), (*opencl_host.OPTIONS, "-Werror")
+    pocl.compile_program(sources, options, tmp_path / "run")
+    arm64.ensure()
+    headers = debian.folder(pocl.NAME) / "usr/include"
+    sysroot = f"--sysroot={debian.folder(arm64.NAME)}"
+    line = (sysroot, *options, "-idirafter", headers, "-o", tmp_path / "run.arm64", *sources)
+    done = arm64.program("aarch64-linux-gnu-gcc").run(*line)
+    assert done.returncode == 0, done.stderr
+    assert elf.read(tmp_path / "run.arm64").machine == "aarch64"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import tvm_ffi
 from tvm import te, tirx, topi
+from tvm.ir import TensorLoad
 
 from conftest import Sqnr
 from edge import targets
@@ -17,7 +20,7 @@ from edge.backends.gpu.program import FLOAT, Call, Program, Tensor
 from edge.devices.software_opencl import SoftwareOpenCl
 from edge.kernels.gpu.blocks import JOINT
 from edge.kernels.gpu.device import Device
-from edge.kernels.gpu.schedule import schedule
+from edge.kernels.gpu.schedule import WAYS, schedule
 from edge.records import Port, RunJob
 
 OPENCL = interfaces.of(targets.load("pixel-8"))
@@ -181,3 +184,49 @@ def test_an_operator_is_computed_by_the_schedule_meant_for_it(
     case = computed[name]
     assert case.way == CASES[name].way
     assert sqnr(case.reference, case.result) >= GATE_DB
+
+
+def accesses(kernel: tirx.PrimFunc) -> int:
+    """How often all work-items together load from and store to memory; a vector counts once, as it does on a GPU."""
+    total, times = 0, 1
+
+    def loop(node: tirx.For, visitor: tvm_ffi.StructuralVisitor) -> None:
+        nonlocal times
+        length = 1 if node.kind == tirx.ForKind.VECTORIZED else int(node.extent)
+        times *= length
+        visitor.default_visit(node)
+        times //= length
+
+    def access(node: TensorLoad | tirx.BufferStore, visitor: tvm_ffi.StructuralVisitor) -> None:
+        nonlocal total
+        buffer = node.source if isinstance(node, TensorLoad) else node.buffer
+        total += times if buffer.scope() == "global" else 0
+        visitor.default_visit(node)
+
+    tvm_ffi.structural_visit(kernel.body, [(tirx.For, loop), ((TensorLoad, tirx.BufferStore), access)])
+    return total
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [("pointwise", 30), ("after a partial", 10), ("partial", 5), ("depthwise 3", 20), ("depthwise 7", 5)],
+)
+def test_our_schedules_spare_memory_where_the_fallback_does_not(name: str, least: float) -> None:
+    """What they are for, as far as it can be known without a GPU: the fallback goes to memory for every product."""
+    function = CASES[name].function()
+    ours, fallback = (
+        accesses(kernel)
+        for kernel in (
+            schedule(function, OPENCL.target, Device()).kernel,
+            WAYS["DLight Fallback"](function, OPENCL.target, Device()).mod["main"],
+        )
+    )
+    assert fallback > least * ours
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_groups_are_of_a_size_that_every_phone_takes(name: str) -> None:
+    scheduled = schedule(CASES[name].function(), OPENCL.target, Device())
+    _, function = launches.lower(scheduled.kernel, "kernel", (), OPENCL)
+    largest = Device().group if scheduled.way in ("convolution", "depthwise") else 256
+    assert all(1 <= prod(launch.local) <= largest for launch in function.launches)
