@@ -7,6 +7,7 @@ import tvm
 from tvm.relax import transform
 from tvm.relax.frontend.torch import from_exported_program
 
+from edge.backends.tvm.clips import split_clips
 from edge.kernels import activation
 
 
@@ -16,6 +17,7 @@ def read(program: torch.export.ExportedProgram) -> tvm.IRModule:
     passes = [
         transform.DecomposeOpsForInference(),
         transform.CanonicalizeBindings(),
+        split_clips,
         # Channels last: the axis that every convolution vectorises over is contiguous in weights and result.
         transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "OHWI"]}),
         transform.Normalize(),

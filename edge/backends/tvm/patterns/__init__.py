@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from edge.backends.tvm.patterns import partial, pointwise
+from edge.backends.tvm.patterns import depthwise, normalisation, partial, pointwise
 
-PATTERNS = (partial.match, pointwise.match)
+PATTERNS = (depthwise.match, partial.match, pointwise.match, normalisation.match)

@@ -43,6 +43,9 @@ Outcome = Match | Refusal | None
 ACTIVATIONS = {"relax.nn.relu": "relu", "relax.nn.gelu": "gelu"}
 """Relax operators that an epilogue can be, by the names that problems have for them."""
 
+CLAMPS = {("none", "relax.maximum", 0.0): "relu", ("relu", "relax.minimum", 6.0): "relu6"}
+"""What the activation so far becomes when it is clamped at a constant."""
+
 
 @dataclass
 class Epilogue:
@@ -76,9 +79,19 @@ class Epilogue:
 def epilogue(flow: Dataflow, value: relax.Var) -> Epilogue:
     """Follow a sum along its only uses: bias, then a shortcut and an activation in either order."""
     found, channels = Epilogue(value), shape(value)[-1]
-    while step := flow.next(found.result, "relax.add", *ACTIVATIONS):
+    while step := flow.next(found.result, "relax.add", "relax.maximum", "relax.minimum", *ACTIVATIONS):
         used, call = step
-        if call.op.name in ACTIVATIONS:
+        if call.op.name in ("relax.maximum", "relax.minimum"):
+            bound = constant(call.args[1])
+            clamp = (
+                found.activation,
+                call.op.name,
+                float(bound.item()) if bound is not None and bound.size == 1 else None,
+            )
+            if clamp not in CLAMPS:
+                break
+            found.activation = CLAMPS[clamp]
+        elif call.op.name in ACTIVATIONS:
             if found.activation != "none":
                 break
             found.activation = ACTIVATIONS[call.op.name]
