@@ -18,7 +18,7 @@ from edge.tuning.compiled import Shapes
 from edge.tuning.workers import Fault, Worker
 
 HOST_LIMIT_S = 60
-CLOSE = 0.005
+CLOSE = 0.002
 """Modelled cycles that differ by less are equal: then the kernel that moves fewer cache lines is better."""
 
 Cost = float | Fault

@@ -27,7 +27,7 @@ from edge.tuning.task import Task
 from edge.tuning.workers import Fault
 from edge.worker import Events, end_with_parent
 
-FINALISTS = 4
+FINALISTS = 3
 
 
 def run(job: dict[str, Any], events: Events) -> None:
