@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -144,7 +145,9 @@ def test_the_target_decides_the_interface(tiny: TinyNetwork, prepared: Network, 
     members = archive.read(tmp_path / file.file)
     assert list(members) == ["plan.json", "kernels.metal", "weights.bin"]
     assert json.loads(members["plan.json"])["api"] == "metal"
-    assert b"kernel void" in members["kernels.metal"]
+    assert members["kernels.metal"].count(b"metal_stdlib") == 1
+    launched = {launch["kernel"] for launch in json.loads(members["plan.json"])["launches"]}
+    assert set(re.findall(r"^kernel void (\w+)\(", members["kernels.metal"].decode(), re.MULTILINE)) == launched
     assert "only Apple's systems have" in Host().obstacle(file)
     with pytest.raises(ValueError, match="reached by nothing"):
         emit(job_for(tiny, tmp_path, targets.load("cortex-a72")), prepared, "fp32")

@@ -97,5 +97,6 @@ def _join(sources: list[te.Tensor], parts: list[_Part]) -> te.Tensor:
 
 
 def _alignment(parts: list[_Part]) -> int:
-    """The largest number of neighbouring channels that never lie in two parts."""
-    return gcd(*(part.count for part in parts), *(part.first for part in parts))
+    """So many neighbouring channels always lie in one part, and begin at a multiple of it in memory."""
+    whole = (int(part.tensor.ty.shape[CHANNELS]) for part in parts)
+    return gcd(*(part.count for part in parts), *(part.first for part in parts), *whole)

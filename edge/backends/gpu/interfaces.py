@@ -19,6 +19,7 @@ class Interface:
         api: as targets name it.
         kind: TVM's name.
         source: what the artifact calls the file with the kernels.
+        preamble: what the source begins with.
         half: whether kernels may use float16 as a type; otherwise OpenCL's functions read and write it in memory.
     """
 
@@ -26,6 +27,7 @@ class Interface:
     api: str
     kind: str
     source: str
+    preamble: str
     half: bool
 
     @cached_property
@@ -34,9 +36,10 @@ class Interface:
         return tvm.target.Target({"kind": self.kind}, host={"kind": "llvm"})
 
 
+METAL = "#include <metal_stdlib>\nusing namespace metal;\n\n"
 INTERFACES = (
-    Interface("opencl", "OpenCL", "opencl", "kernels.cl", half=False),
-    Interface("metal", "Metal", "metal", "kernels.metal", half=True),
+    Interface("opencl", "OpenCL", "opencl", "kernels.cl", preamble="", half=False),
+    Interface("metal", "Metal", "metal", "kernels.metal", METAL, half=True),
 )
 
 

@@ -20,9 +20,13 @@ from edge.backends.gpu.half import store_half
 from edge.backends.gpu.interfaces import Interface
 
 NEEDLESS = re.compile(
-    r"^(#ifdef cl_khr_fp16\n.*?^#endif\n+|__kernel void [^{]*;\n|// Function: [^\n]*\n)", re.MULTILINE | re.DOTALL
+    r"^(#ifdef cl_khr_fp16\n.*?^#endif\n+"  # asks for float16 arithmetic where there is a pointer to float16
+    r"|__kernel void [^{]*;\n"  # declares functions, of which none calls another
+    r"|#include <metal_stdlib>\n.*?^};\n+"  # is needed once, and its union for numbers as arguments never
+    r"|// Function: [^\n]*\n)",
+    re.MULTILINE | re.DOTALL,
 )
-"""TVM asks for float16 arithmetic where there is a pointer to it, and declares every function before each of them."""
+"""What TVM writes before every function."""
 _build = importlib.import_module("tvm.tirx.build")  # ``tirx.build`` itself is a function of that name
 
 

@@ -89,7 +89,7 @@ def members(plan: Plan, interface: Interface, source: str) -> dict[str, bytes]:
     """What an artifact holds, by name and in order."""
     return {
         "plan.json": _to_json(plan, interface).encode(),
-        interface.source: source.encode(),
+        interface.source: (interface.preamble + source).encode(),
         WEIGHTS: bytes(plan.weights),
     }
 
