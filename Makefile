@@ -9,6 +9,7 @@ NETWORK = '$(MODEL)' $(if $(TARGET),--target '$(TARGET)') $(if $(CHECKPOINT),--c
 	$(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(if $(FORMATS),--formats '$(FORMATS)') \
 	$(if $(PRECISIONS),--precisions '$(PRECISIONS)') $(if $(OUT),--out '$(OUT)')
 CHECKED_ON = $(if $(DEVICES),--device '$(DEVICES)')
+EMITTED_BY = $(if $(JOBS),--jobs '$(JOBS)') $(if $(TFLITE_CONVERTER),--tflite-converter '$(TFLITE_CONVERTER)')
 FINISHED = '$(or $(OUT),dist)/$(TARGET)/$(notdir $(MODEL:.pt2=))'
 
 .PHONY: help setup export verify cost bench models targets formats test test-fast lint format lock clean
@@ -23,8 +24,7 @@ setup: ## make the pipeline's own environment (every other target does it too)
 	@$(PYTHON) -m edge.toolchains.environments base
 
 export: setup ## make, run and check every artifact of MODEL for TARGET
-	@$(EDGE) export $(NETWORK) $(CHECKED_ON) $(if $(JOBS),--jobs '$(JOBS)') \
-	  $(if $(TFLITE_CONVERTER),--tflite-converter '$(TFLITE_CONVERTER)')
+	@$(EDGE) export $(NETWORK) $(CHECKED_ON) $(EMITTED_BY)
 
 verify: setup ## check what `make export` made again, on DEVICES
 	@$(EDGE) verify $(FINISHED) $(CHECKED_ON)

@@ -20,7 +20,6 @@ from edge.devices import Progress
 from edge.errors import ExportError, SetupError
 from edge.finished import Finished
 from edge.parity import vectors as check_vectors
-from edge.pipeline import VECTORS
 from edge.processes import Emission
 from edge.progress import Reporter
 from edge.records import EmitJob, EmittedFile, RunJob, to_json
@@ -121,7 +120,7 @@ def judge(
     """
     largest = finished.manifest["network"]["largest_activation"]
     subject = Subject(file, artifact, finished.target, PRECISION, largest)
-    vectors = check_vectors.load(finished.folder / VECTORS)
+    vectors = finished.vectors("bench")
     check, _ = verify(subject, vectors, device, work / "check", THREADS, step)
     row = replace(
         _without_file(peer, check.status, check.reason),
@@ -144,7 +143,7 @@ def _conversion(peer: Peer, program: Program, folder: Path) -> EmitJob:
         outputs=program.outputs,
         precisions=(PRECISION,),
         calibration=program.calibration,
-        check_inputs=program.finished.folder / VECTORS / "inputs.npz",
+        check_inputs=program.finished.folder / check_vectors.INPUTS,
         target=program.finished.target.model_dump(mode="json"),
         folder=folder,
         threads=THREADS,
@@ -178,7 +177,7 @@ def _counted(
         artifact=artifact,
         inputs=file.inputs,
         outputs=file.outputs,
-        check_inputs=finished.folder / VECTORS / "inputs.npz",
+        check_inputs=finished.folder / check_vectors.INPUTS,
         results=work / "outputs.npz",
         threads=THREADS,
     )
