@@ -4,17 +4,19 @@ MODEL ?=
 TARGET ?=
 EDGE := .venv/bin/edge
 
-# The command's options, from the variables that were given.
-OPTIONS = $(if $(TARGET),--target '$(TARGET)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') \
+# The commands' options, from the variables that were given.
+NETWORK = '$(MODEL)' $(if $(TARGET),--target '$(TARGET)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') \
 	$(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(if $(FORMATS),--formats '$(FORMATS)') \
-	$(if $(PRECISIONS),--precisions '$(PRECISIONS)') $(if $(OUT),--out '$(OUT)') $(if $(JOBS),--jobs '$(JOBS)') \
-	$(if $(TFLITE_CONVERTER),--tflite-converter '$(TFLITE_CONVERTER)') $(if $(DEVICES),--device '$(DEVICES)')
+	$(if $(PRECISIONS),--precisions '$(PRECISIONS)') $(if $(OUT),--out '$(OUT)')
+CHECKED_ON = $(if $(DEVICES),--device '$(DEVICES)')
+EMITTED_BY = $(if $(JOBS),--jobs '$(JOBS)') $(if $(TFLITE_CONVERTER),--tflite-converter '$(TFLITE_CONVERTER)')
+FINISHED = '$(or $(OUT),dist)/$(TARGET)/$(notdir $(MODEL:.pt2=))'
 
-.PHONY: help setup export models targets formats test test-fast lint format lock clean
+.PHONY: help setup export verify cost bench models targets formats test test-fast lint format lock clean
 
 help: ## list the targets
 	@echo "make export TARGET=cortex-a72 MODEL=fasternet_t1"
-	@echo "  variables: TARGET MODEL CHECKPOINT CALIBRATION FORMATS PRECISIONS OUT JOBS TFLITE_CONVERTER DEVICES"
+	@echo "  variables: TARGET MODEL CHECKPOINT CALIBRATION FORMATS PRECISIONS OUT JOBS TFLITE_CONVERTER DEVICES PAGE"
 	@sed -nE 's/^([a-z -]+):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | \
 	  awk -F '\t' '{n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "  make %-10s %s\n", names[i], $$2}'
 
@@ -22,13 +24,22 @@ setup: ## make the pipeline's own environment (every other target does it too)
 	@$(PYTHON) -m edge.toolchains.environments base
 
 export: setup ## make, run and check every artifact of MODEL for TARGET
-	@$(EDGE) export '$(MODEL)' $(OPTIONS)
+	@$(EDGE) export $(NETWORK) $(CHECKED_ON) $(EMITTED_BY)
+
+verify: setup ## check what `make export` made again, on DEVICES
+	@$(EDGE) verify $(FINISHED) $(CHECKED_ON)
+
+cost: setup ## count one inference of each artifact on the emulated core
+	@$(EDGE) cost $(FINISHED)
+
+bench: setup ## compare the artifacts of MODEL with the peers on the emulated core
+	@$(EDGE) bench $(NETWORK) $(if $(PAGE),--page '$(PAGE)')
 
 models targets formats: setup ## list what there is
 	@$(EDGE) $@
 
 test: setup ## every test, with the real exporters, runtimes and a browser
-	@$(PYTHON) -m edge.toolchains.environments litert onnx2tf
+	@$(PYTHON) -m edge.toolchains.environments litert onnx2tf peers
 	.venv/bin/python -m pytest
 
 test-fast: setup ## the tests that take seconds

@@ -31,6 +31,13 @@ Devices = Annotated[
         "--device", help="Where to check: host, emulated, software-gpu, ssh://user@board, adb:<serial>; repeatable."
     ),
 ]
+Checkpoint = Annotated[Path | None, typer.Option(help="Weights: safetensors, or a torch file.")]
+Formats = Annotated[list[str] | None, typer.Option(help="Families, or `all` (see `edge formats`).")]
+Model = Annotated[str, typer.Argument(help="A network's name (see `edge models`), or your own program.pt2.")]
+Out = Annotated[Path, typer.Option(help="The folder that gets <target>/<model>/.")]
+Precisions = Annotated[list[str] | None, typer.Option(help="fp32, fp16, int8.")]
+TargetName = Annotated[str, typer.Option("--target", help="The device (see `edge targets`).")]
+Calibration = Annotated[Path | None, typer.Option(help="Folder of your own images for int8.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
@@ -63,13 +70,13 @@ def _names(values: list[str]) -> tuple[str, ...]:
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(help="A network's name (see `edge models`), or your own program.pt2.")],
-    target: Annotated[str, typer.Option(help="The device (see `edge targets`).")],
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights: safetensors, or a torch file.")] = None,
-    calibration: Annotated[Path | None, typer.Option(help="Folder of your own images for int8.")] = None,
-    formats: Annotated[list[str] | None, typer.Option(help="Families, or `all` (see `edge formats`).")] = None,
-    precisions: Annotated[list[str] | None, typer.Option(help="fp32, fp16, int8.")] = None,
-    out: Annotated[Path, typer.Option(help="The folder that gets <target>/<model>/.")] = Path("dist"),
+    model: Model,
+    target: TargetName,
+    checkpoint: Checkpoint = None,
+    calibration: Calibration = None,
+    formats: Formats = None,
+    precisions: Precisions = None,
+    out: Out = Path("dist"),
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes side by side.")] = min(2, os.cpu_count() or 1),
     tflite_converter: Annotated[str, typer.Option(help="litert (default) or onnx2tf.")] = "",
     require: Annotated[bool, typer.Option(help="Fail if a check had to be skipped.")] = False,
@@ -152,6 +159,51 @@ def cost(
 
 
 @app.command()
+def bench(
+    model: Model,
+    target: TargetName,
+    checkpoint: Checkpoint = None,
+    calibration: Calibration = None,
+    formats: Formats = None,
+    precisions: Precisions = None,
+    out: Out = Path("dist"),
+    page: Annotated[Path | None, typer.Option(help="Write the page and its drawing to this folder too.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Export, and compare with the peers on the same network and core: ONNX Runtime, ncnn, MNN, XNNPACK."""
+    from edge import targets
+    from edge.bench import bench as run
+    from edge.bench import pages, table
+    from edge.formats import FORMATS
+    from edge.progress import Reporter
+    from edge.records import to_json
+    from edge.request import Request
+
+    request = Request(
+        model,
+        targets.load(target),
+        _names(formats or []),
+        _names(precisions or []),
+        checkpoint=checkpoint,
+        calibration=calibration,
+        out=out,
+    )
+    found = run.bench(request, Reporter(_console(stderr=True)))
+    written = [pages.save(found, request.folder)]
+    if page:
+        written.append(pages.write(found, page, pages.docs_name(found)))
+    if as_json:
+        _print_json([to_json(row) for row in found.rows])
+    else:
+        console = _console()
+        console.print(table.table(found))
+        for file in written:
+            console.print(os.path.relpath(file), highlight=False, markup=False, soft_wrap=True)
+    if any(row.status == "failed" for row in found.rows if row.format in FORMATS):
+        raise typer.Exit(ExitCode.PARITY)
+
+
+@app.command()
 def models(as_json: Json = False) -> None:
     """List the networks: parameters as trained and folded, multiply-accumulates, input."""
     import torch
@@ -200,7 +252,7 @@ def list_targets(as_json: Json = False) -> None:
         return
     _print_table(
         "Targets",
-        ("name", "device", "core", "peak FLOP/cycle", "formats"),
+        ("name", "device", "core", "peak FLOP/cycle", "formats", "also checked on"),
         [
             (
                 profile.name,
@@ -208,6 +260,7 @@ def list_targets(as_json: Json = False) -> None:
                 f"{profile.core.cores} × {profile.core.cpu}, {profile.core.clock_ghz:g} GHz",
                 ", ".join(f"{precision} {peak}" for precision, peak in profile.core.peak_flop_per_cycle.items()),
                 ", ".join(profile.formats),
+                ", ".join(profile.checked_on),
             )
             for profile in profiles
         ],

@@ -5,17 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edge.cost import counter
 from edge.cost.cost import cost
 from edge.cost.places import Places
 from edge.devices.emulated import Emulated
-from edge.errors import ExportError, InputError, UsageError
+from edge.errors import ExportError, UsageError
 from edge.finished import Finished, chosen, opened
 from edge.manifest import Manifest, emitted_file
-from edge.parity.vectors import read
-from edge.pipeline import VECTORS
+from edge.parity import vectors as check_vectors
 from edge.progress import Reporter
 from edge.records import RunJob, to_json
 
@@ -42,6 +39,7 @@ def count(folder: Path, names: tuple[str, ...], reporter: Reporter) -> tuple[Man
                 target=finished.target.name,
                 next_step="export for a target whose profile has an [emulated] table, such as cortex-a76",
             )
+        finished.vectors("cost")  # a refusal that is better read before the counting than after
         device = Emulated(finished.target)
         entries = [entry for entry in chosen(finished, names) if not device.obstacle(emitted_file(entry))]
         with reporter.running():
@@ -58,23 +56,12 @@ def _cost(finished: Finished, entry: Manifest, device: Emulated) -> Manifest:
     file = emitted_file(entry)
     work = finished.work / file.file
     work.mkdir()
-    try:
-        sample = {name: values[:1] for name, values in read(finished.folder / VECTORS / "inputs.npz").items()}
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"its check vectors cannot be read: {error}",
-            stage="cost",
-            model=finished.manifest["model"],
-            target=finished.target.name,
-            next_step=f"make them again: {finished.manifest['command']}",
-        ) from None
-    np.savez(work / "sample.npz", allow_pickle=False, **sample)
     job = RunJob(
         runtime=file.runtime,
         artifact=finished.folder / file.file,
         inputs=file.inputs,
         outputs=file.outputs,
-        check_inputs=work / "sample.npz",
+        check_inputs=finished.folder / check_vectors.INPUTS,
         results=work / "outputs.npz",
     )
     run = device.count(job)

@@ -13,6 +13,8 @@ from edge import processes
 from edge.errors import ExportError, InputError, UsageError
 from edge.fingerprint import file_digest, text_digest
 from edge.manifest import Manifest
+from edge.parity import vectors as check_vectors
+from edge.parity.vectors import Vectors
 from edge.progress import Reporter
 from edge.stages import write
 from edge.targets import Target
@@ -40,6 +42,23 @@ class Finished:
     def artifacts(self) -> list[Manifest]:
         """Entries of which there is a file."""
         return [entry for entry in self.manifest["artifacts"] if entry["file"]]
+
+    def vectors(self, stage: str) -> Vectors:
+        """The check vectors that lie beside the artifacts.
+
+        Raises:
+            InputError: they cannot be read; ``stage`` is who needs them.
+        """
+        try:
+            return check_vectors.load(self.folder / check_vectors.FOLDER)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"its check vectors cannot be read: {error}",
+                stage=stage,
+                model=self.manifest["model"],
+                target=self.target.name,
+                next_step=f"make them again: {self.manifest['command']}",
+            ) from None
 
 
 @contextmanager

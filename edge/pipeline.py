@@ -17,13 +17,12 @@ from edge.devices.find import find
 from edge.errors import ExitCode, ExportError, InputError
 from edge.finished import held
 from edge.manifest import Manifest, artifact_entry, assemble, missing_entry, read
+from edge.parity import vectors as check_vectors
 from edge.progress import Reporter
 from edge.request import Request, Unit, possible_units
 from edge.stages import write as writing
 
 LOGS = "logs"
-VECTORS = "vectors"
-"""Check vectors and what simulations and the host gave for them, so that an artifact can be checked again."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,11 +51,11 @@ def export(request: Request, reporter: Reporter) -> Manifest:
     """
     begin = time.monotonic()
     folder = request.folder
+    devices = {name: find(name, request.target) for name in request.checked_on}
     with held(folder, reporter.note):
         writing.sweep(folder)
         sources = fingerprint.source_digest()
         keys = _keys(request, sources)
-        devices = {name: find(name, request.target) for name in request.checked_on}
         standing = reuse.standing(folder, keys, devices)
         earlier = read(folder)
         if earlier and _nothing_to_do(request, earlier, standing):
@@ -137,8 +136,8 @@ def _make(
 
     staged, scratch = writing.staging(folder), writing.scratch(folder)
     vectors = network.vectors
-    vectors.save(staged / VECTORS)
-    inputs = (*define.save(network, lowered.program, scratch), staged / VECTORS / "inputs.npz")
+    vectors.save(staged / check_vectors.FOLDER)
+    inputs = (*define.save(network, lowered.program, scratch), staged / check_vectors.INPUTS)
 
     wanted = tuple(unit for unit in request.units if unit not in standing)
     lanes = [tuple(lane) for _, lane in groupby(wanted, key=lambda unit: unit.format)]
@@ -221,7 +220,7 @@ def _checked(run: _Run, unit: Unit, emission: Emission, work: Path, step: Callab
     for file in sorted(emission.files, key=lambda file: file.runs_on == "target"):
         (work / file.file).rename(run.staged / file.file)
         if file.simulation:
-            kept = f"{VECTORS}/{file.file}.simulation.npz"
+            kept = f"{check_vectors.FOLDER}/{file.file}.simulation.npz"
             shutil.copy(work / file.simulation, run.staged / kept)
             file = replace(file, simulation=kept)
         checks = []
@@ -239,7 +238,7 @@ def _checked(run: _Run, unit: Unit, emission: Emission, work: Path, step: Callab
             check, outputs = verify(subject, run.vectors, device, place, run.threads, step)
             run.reporter.note(f"{file.file} on {device.name}: {check.verdict}")
             if outputs and device.name == "host":
-                host_outputs[file.runtime] = f"{VECTORS}/{file.file}.host.npz"
+                host_outputs[file.runtime] = f"{check_vectors.FOLDER}/{file.file}.host.npz"
                 outputs.rename(run.staged / host_outputs[file.runtime])
             if check.status == "failed" and not check.measured:
                 _keep_log(run, log_of_check(place), f"{file.file}.{slug(device.name)}")

@@ -6,12 +6,9 @@ from pathlib import Path
 
 from edge.devices import Device, closing_all, slug, takers
 from edge.devices.find import find
-from edge.errors import InputError
 from edge.finished import Finished, opened
 from edge.manifest import Manifest, check_entry, emitted_file
-from edge.parity import vectors as check_vectors
 from edge.parity.vectors import Vectors
-from edge.pipeline import VECTORS
 from edge.progress import Reporter
 from edge.stages.verify import Subject, verify
 
@@ -33,26 +30,13 @@ def verify_again(folder: Path, names: tuple[str, ...], reporter: Reporter) -> Ma
         EdgeError: the folder or a device's name cannot be used.
     """
     with opened(folder, reporter) as finished:
-        vectors = _vectors(finished)
+        vectors = finished.vectors("verify")
         devices = [find(name, finished.target) for name in names or ("host", *finished.target.checked_on)]
         with reporter.running(), closing_all(devices):
             for entry in finished.artifacts:
                 for device in takers(devices, emitted_file(entry)):
                     _check(finished, entry, device, vectors, reporter)
     return finished.manifest
-
-
-def _vectors(finished: Finished) -> Vectors:
-    try:
-        return check_vectors.load(finished.folder / VECTORS)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"its check vectors cannot be read: {error}",
-            stage="verify",
-            model=finished.manifest["model"],
-            target=finished.target.name,
-            next_step=f"make them again: {finished.manifest['command']}",
-        ) from None
 
 
 def _check(finished: Finished, entry: Manifest, device: Device, vectors: Vectors, reporter: Reporter) -> None:

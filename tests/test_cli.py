@@ -49,16 +49,21 @@ def test_targets_and_formats_are_the_tables():
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("fasternet_t11", "--target", "cortex-a72"), 2, "did you mean fasternet_t1"),
-        (("fasternet_t1", "--target", "cortex-a7"), 2, "did you mean cortex-a7"),
-        (("fasternet_t1", "--target", "cortex-a72", "--formats", "tflight"), 2, "did you mean tflite"),
-        (("fasternet_t1", "--target", "cortex-a72", "--checkpoint", "nowhere.pth"), 3, "nowhere.pth"),
-        (("nowhere.pt2", "--target", "cortex-a72"), 3, "nowhere.pt2"),
-        (("fasternet_t1", "--target", "cortex-a72", "--calibration", "nowhere"), 3, "nowhere"),
+        (("export", "fasternet_t11", "--target", "cortex-a72"), 2, "did you mean fasternet_t1"),
+        (("export", "fasternet_t1", "--target", "cortex-a7"), 2, "did you mean cortex-a7"),
+        (("export", "fasternet_t1", "--target", "cortex-a72", "--formats", "tflight"), 2, "did you mean tflite"),
+        (("export", "fasternet_t1", "--target", "cortex-a72", "--checkpoint", "nowhere.pth"), 3, "nowhere.pth"),
+        (("export", "nowhere.pt2", "--target", "cortex-a72"), 3, "nowhere.pt2"),
+        (("export", "fasternet_t1", "--target", "cortex-a72", "--calibration", "nowhere"), 3, "nowhere"),
+        (("export", "fasternet_t1", "--target", "cortex-a72", "--device", "emulator"), 2, "there are host, emulated"),
+        (("export", "fasternet_t1", "--target", "pixel-8", "--device", "emulated"), 2, "host, software-gpu"),
+        (("verify", "nowhere"), 3, "holds no finished export"),
+        (("cost", "nowhere"), 3, "holds no finished export"),
+        (("bench", "fasternet_t0", "--target", "pixel-8"), 2, "not emulated"),
     ],
 )
 def test_a_mistake_is_one_message_with_the_next_step(arguments: tuple[str, ...], code: int, says: str, tmp_path: Path):
-    result = edge("export", *arguments, cwd=tmp_path)
+    result = edge(*arguments, cwd=tmp_path)
     assert result.returncode == code
     assert says in result.stderr
     assert "next: " in result.stderr
@@ -88,7 +93,17 @@ def test_make_passes_every_variable_on():
         assert f"{option} '{value}'" in line
 
 
+@pytest.mark.parametrize("command", ["verify", "cost"])
+def test_make_finds_what_was_exported(command: str):
+    variables = ("TARGET=cortex-a72", "MODEL=my/net.pt2", "OUT=the output", "DEVICES=ssh://me@board")
+    printed = subprocess.run(
+        ["make", "-n", command, *variables], cwd=REPOSITORY, text=True, capture_output=True, check=True
+    )
+    assert f"edge {command} 'the output/cortex-a72/net'" in printed.stdout
+    assert ("--device 'ssh://me@board'" in printed.stdout) == (command == "verify")
+
+
 def test_make_help_lists_the_targets():
     printed = subprocess.run(["make", "help"], cwd=REPOSITORY, text=True, capture_output=True, check=True).stdout
-    for name in ("export", "test", "lint", "models", "targets", "formats", "clean"):
+    for name in ("export", "verify", "cost", "bench", "test", "lint", "models", "targets", "formats", "clean"):
         assert f"make {name} " in printed

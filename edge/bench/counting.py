@@ -20,7 +20,6 @@ from edge.devices.emulated import Emulated
 from edge.errors import ExportError, SetupError
 from edge.finished import Finished
 from edge.manifest import Manifest, emitted_file
-from edge.pipeline import VECTORS
 from edge.progress import Reporter
 from edge.records import EmittedFile, RunJob, to_json
 from edge.request import Request
@@ -85,7 +84,7 @@ class Counting:
             artifact=artifact,
             inputs=file.inputs,
             outputs=file.outputs,
-            check_inputs=finished.folder / VECTORS / "inputs.npz",
+            check_inputs=finished.folder / check_vectors.INPUTS,
             results=work / "outputs.npz",
         )
         run = self._peers.count(job)

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from edge import processes
 from edge.bench.peers import PEERS, WHEELS, locked
 from edge.cost import counter
@@ -51,9 +49,7 @@ class EmulatedPython:
 
     def run(self, job: RunJob) -> Run:
         """Run on all samples of the job; the last inference is counted."""
-        with np.load(job.check_inputs) as samples:
-            count = len(samples[job.inputs[0].name])
-        return self._run(job, Plan(samples=count, limit_s=LIMIT_S), caches=None)
+        return self._run(job, Plan(native.check_samples(job), limit_s=LIMIT_S), caches=None)
 
     def count(self, job: RunJob) -> Run:
         """Count one warm inference and the caches' misses: always the same command, so that counts repeat."""

@@ -17,7 +17,6 @@ from edge.devices import Device, Progress
 from edge.errors import SetupError
 from edge.finished import Finished
 from edge.parity import vectors as check_vectors
-from edge.pipeline import VECTORS
 from edge.processes import Emission
 from edge.progress import Reporter
 from edge.records import EmitJob, EmittedFile
@@ -110,7 +109,7 @@ def judge(row: Row, finished: Finished, file: EmittedFile, artifact: Path, devic
     """
     largest = finished.manifest["network"]["largest_activation"]
     subject = Subject(file, artifact, finished.target, PRECISION, largest)
-    vectors = check_vectors.load(finished.folder / VECTORS)
+    vectors = finished.vectors("bench")
     check, _ = verify(subject, vectors, device, artifact.with_name(f"{artifact.name}.check"), THREADS, step)
     row = replace(
         row,
@@ -132,7 +131,7 @@ def _conversion(peer: Peer, program: Program, folder: Path) -> EmitJob:
         outputs=program.outputs,
         precisions=(PRECISION,),
         calibration=program.calibration,
-        check_inputs=program.finished.folder / VECTORS / "inputs.npz",
+        check_inputs=program.finished.folder / check_vectors.INPUTS,
         target=program.finished.target.model_dump(mode="json"),
         folder=folder,
         threads=THREADS,

@@ -26,7 +26,6 @@ from edge.manifest import Manifest
 from edge.parity import vectors as check_vectors
 from edge.parity.gates import judge
 from edge.parity.metrics import measure
-from edge.pipeline import VECTORS
 from edge.processes import Exit
 from edge.progress import Reporter
 from edge.records import EmittedFile, to_json
@@ -144,7 +143,7 @@ class Timing:
         work = Path(tempfile.mkdtemp(dir=finished.work, prefix="timing."))
         job = TimeJob(
             contenders=tuple(_contender(entrant) for entrant in entrants),
-            check_inputs=finished.folder / VECTORS / "inputs.npz",
+            check_inputs=finished.folder / check_vectors.INPUTS,
             results=work / "times.npz",
             turn=work / "turn",
             seed=SEED,
@@ -191,7 +190,7 @@ class Timing:
 
     def _rated(self, entrants: list[Entrant], times: dict[int, Times], finished: Finished) -> tuple[Row, ...]:
         """The rows with their times, and with the ratios to the best peer, round by round."""
-        vectors = check_vectors.load(finished.folder / VECTORS).take([0])
+        vectors = finished.vectors("bench").take([0])
         macs = finished.manifest["network"]["macs"]
         rows = [entrant.row for entrant in entrants]
         for index, found in times.items():

@@ -20,8 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from edge import processes
 from edge.devices import Progress, native
 from edge.errors import SetupError
@@ -187,10 +185,8 @@ class Remote(ABC):
         self._bundles.clear()
 
     def _run(self, job: RunJob, desk: Path) -> Run:
-        with np.load(job.check_inputs) as arrays:
-            samples = len(arrays[job.inputs[0].name])
         effort, place = self._effort, f"{self._folder}/job"
-        plan = native.Plan(samples, effort.warmups, effort.repeats, effort.run_s)
+        plan = native.Plan(native.check_samples(job), effort.warmups, effort.repeats, effort.run_s)
         native.write_inputs(job, plan.samples, desk)
         try:
             artifact = artifacts.prepare(job.runtime, job.artifact, desk)

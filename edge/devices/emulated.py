@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from edge import processes
 from edge.cost import counter
 from edge.devices import Progress, core_files, native
@@ -88,9 +86,7 @@ class Emulated:
 
     def run(self, job: RunJob) -> Run:
         """Run in the runtime's native runner; the last inference is counted. The emulator's seconds are left out."""
-        with np.load(job.check_inputs) as samples:
-            count = len(samples[samples.files[0]])
-        return self._run(job, native.Plan(samples=count, limit_s=LIMIT_S), caches=None)
+        return self._run(job, native.Plan(native.check_samples(job), limit_s=LIMIT_S), caches=None)
 
     def count(self, job: RunJob) -> Run:
         """Count one warm inference and the caches' misses: always the same command, so that counts repeat."""

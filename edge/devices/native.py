@@ -101,6 +101,12 @@ def output_bytes(job: RunJob, plan: Plan) -> int:
     return sum(_output_bytes(port, plan.samples) for port in job.outputs)
 
 
+def check_samples(job: RunJob) -> int:
+    """How many check samples the job has."""
+    with np.load(job.check_inputs) as arrays:
+        return len(arrays[arrays.files[0]])
+
+
 def write_inputs(job: RunJob, samples: int, folder: Path) -> None:
     """Write the first check samples as ``input_names`` in a folder: float32, C order, each port in its own layout."""
     with np.load(job.check_inputs) as arrays:

@@ -12,6 +12,10 @@ import numpy as np
 
 from edge.parity.metrics import Array
 
+FOLDER = "vectors"
+"""Where they lie beside the artifacts, and what simulations and the host gave for them."""
+INPUTS = f"{FOLDER}/inputs.npz"
+
 PARTS = ("inputs", "oracle", "eager")
 
 
