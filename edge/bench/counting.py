@@ -20,6 +20,7 @@ from edge.devices.emulated import Emulated
 from edge.errors import ExportError, SetupError
 from edge.finished import Finished
 from edge.manifest import Manifest, emitted_file
+from edge.parity import vectors as check_vectors
 from edge.progress import Reporter
 from edge.records import EmittedFile, RunJob, to_json
 from edge.request import Request
