@@ -21,7 +21,7 @@ from edge.kernels.template import Choice, Problem, Template
 from edge.targets import Target
 from edge.targets.profile import FOLDER as TARGETS
 
-FOLDER = TARGETS / "records"
+FOLDER = TARGETS.resolve() / "records"
 
 
 class _Data(BaseModel):
@@ -43,8 +43,8 @@ class Measurement(_Data):
     runner: Literal["emulated", "host", "rpc"]
     device: str
     unit: Literal["modelled cycles", "seconds"]
-    cost: float = Field(gt=0)
-    default: float | None
+    cost: int | float = Field(gt=0)
+    default: int | float | None
     tools: dict[str, str]
 
     @model_validator(mode="after")
