@@ -55,7 +55,7 @@ def bench(request: Request, reporter: Reporter) -> Bench:
         samples=measure.device.samples or manifest["samples"],
         command=request.command.replace("make export", "make bench"),
         rows=ordered(rows, measure.by),
-        method=measure.method(),
+        method=measure.method(rows),
     )
 
 

@@ -98,7 +98,7 @@ class Counting:
             return entrant.failed(f"counting: {error.message}")
         return replace(entrant, row=entrant.row.costing(to_json(found)))
 
-    def method(self) -> tuple[str, ...]:
+    def method(self, rows: Sequence[Row]) -> tuple[str, ...]:
         """What was counted, and what is not known."""
         return (
             "The core is QEMU's, in its user mode; no device.",

@@ -131,7 +131,7 @@ def run(job: TimeJob, report: Callable[..., None]) -> None:
         job: what to time, and how.
         report: takes an event; one for each artifact that is loaded, and one for each whose instructions were seen.
     """
-    # The last core is the one that systems give other work least often.
+    # One core, so that nothing is moved while it runs; the last, since the first serves most interrupts.
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     turn = _Turn(job.turn)
     loaded = []

@@ -54,6 +54,6 @@ class Measure(Protocol):
         """A row an entrant, with its figures and its ratio to the best peer."""
         ...
 
-    def method(self) -> tuple[str, ...]:
-        """How the figures were made and what they do not know, as sentences; once there are rows."""
+    def method(self, rows: Sequence[Row]) -> tuple[str, ...]:
+        """How the rows' figures were made and what they do not know, as sentences."""
         ...

@@ -36,7 +36,8 @@ class Row:
         modelled_cycles: in LLVM's model of the core; no time.
         floor_cycles: the network's multiply-adds at the core's peak in the precision that ran.
         share_of_floor: floor / modelled cycles.
-        median_ms: processor time of one inference on one core, see ``edge.bench.interleaved``.
+        rounds: how often it had its turn against the clock, see ``edge.bench.interleaved``.
+        median_ms: processor time of one inference on one core.
         quartiles_ms: a quarter of the rounds took less than the first, a quarter more than the second.
         wall_ms: median by the clock on the wall, which other work on the machine lengthens.
         gflops: the network's floating-point operations, a multiply-add counting as two, by ``median_ms``; in 10⁹/s.
@@ -59,6 +60,7 @@ class Row:
     modelled_cycles: int | None = None
     floor_cycles: int | None = None
     share_of_floor: float | None = None
+    rounds: int | None = None
     median_ms: float | None = None
     quartiles_ms: tuple[float, float] | None = None
     wall_ms: float | None = None

@@ -80,7 +80,6 @@ class Timing:
     def __init__(self, target: Target) -> None:
         self._target = target
         self.core = f"this host's {_processor()}"
-        self._rounds = 0
         self.device: Device = HostPython(target)
 
     def obstacle(self, file: EmittedFile) -> str:
@@ -119,11 +118,12 @@ class Timing:
             return self._rated(entrants, dict(zip(running, found, strict=True)), finished)
         return tuple(entrant.row for entrant in entrants)
 
-    def method(self) -> tuple[str, ...]:
+    def method(self, rows: Sequence[Row]) -> tuple[str, ...]:
         """How the times were taken."""
+        rounds = max((row.rounds or 0 for row in rows), default=0)
         held = ", ".join(f"{name}={value}" for name, value in variables(self._target).items())
         return (
-            f"All runtimes are in one process that keeps to one core. In each of {self._rounds} rounds every runtime "
+            f"All runtimes are in one process that keeps to one core. In each of {rounds} rounds every runtime "
             f"has one turn, in an order drawn anew (seed {SEED}): {SETTLING} inference to settle, then {REPEATS} "
             "against the clocks, of which the median counts. They take and give numpy arrays in their own layout; the "
             "call from Python and the copies in and out are in the time.",
@@ -194,7 +194,6 @@ class Timing:
         macs = finished.manifest["network"]["macs"]
         rows = [entrant.row for entrant in entrants]
         for index, found in times.items():
-            self._rounds = len(found.turns_ms)
             gate = finished.target.gates[rows[index].precision]
             measured = measure(vectors.oracle, vectors.eager, found.outputs, gate.max_rel or 0.0)
             if missed := judge(measured, None, {}, gate):
@@ -226,6 +225,7 @@ def _timed_row(row: Row, times: Times, macs: int) -> Row:
     first, third = quartiles(times.turns_ms)
     return replace(
         row,
+        rounds=len(times.turns_ms),
         median_ms=round(median, 4),
         quartiles_ms=(round(first, 4), round(third, 4)),
         wall_ms=round(1e3 * float(np.median(times.wall)), 4),
