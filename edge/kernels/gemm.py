@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import TypeAlias
 
 import numpy as np
 import tvm
@@ -32,7 +33,7 @@ from tvm.script.ir_builder import tirx as T
 from edge.kernels.core import Core
 from edge.kernels.template import FLOAT32_BYTES, Array, Choice
 
-Expression = tvm.ir.Expr
+Expression: TypeAlias = tvm.ir.Expr
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,10 @@ def regions(rows: int, columns: int, tile: Tile) -> Iterator[Region]:
     """Cut a result into regions of whole tiles: the body, the last rows, the last registers, the last lanes."""
     whole = columns - columns % tile.columns
     registers = columns - columns % tile.lanes
-    for row, end, height in ((0, rows - rows % tile.rows, tile.rows), (rows - rows % tile.rows, rows, rows % tile.rows)):
+    for row, end, height in (
+        (0, rows - rows % tile.rows, tile.rows),
+        (rows - rows % tile.rows, rows, rows % tile.rows),
+    ):
         for column, stop, width, lanes in (
             (0, whole, tile.columns, tile.lanes),
             (whole, registers, registers - whole, tile.lanes),

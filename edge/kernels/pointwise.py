@@ -9,7 +9,6 @@ first channels come from another tensor: the reduction goes over both, and nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -183,18 +182,17 @@ def _window(problem: PointwiseProblem) -> Stretch:
     """A window, in pieces that are contiguous in memory."""
     side, channels = problem.window, problem.inputs
     across = problem.width // side
-    read: Callable[[Expression, Expression, Expression], Expression]
     if problem.layout == "NHWC":
         image = _argument("input", problem.height, problem.width, channels)
 
-        def read(row: Expression, repeat: Expression, step: Expression) -> Expression:
+        def of_image(row: Expression, repeat: Expression, step: Expression) -> Expression:
             return image[row // across * side + repeat, row % across * side + step // channels, step % channels]
 
-        return Stretch(0, side * channels, read, repeats=side, period=side * channels)
+        return Stretch(0, side * channels, of_image, repeats=side, period=side * channels)
 
     planes = _argument("input", channels, problem.height, problem.width)
 
-    def read(row: Expression, repeat: Expression, step: Expression) -> Expression:
+    def of_planes(row: Expression, repeat: Expression, step: Expression) -> Expression:
         return planes[repeat // side, row // across * side + repeat % side, row % across * side + step]
 
-    return Stretch(0, side, read, repeats=channels * side, period=side)
+    return Stretch(0, side, of_planes, repeats=channels * side, period=side)

@@ -36,8 +36,9 @@ class Dataflow:
     def call(self, value: relax.Expr, *operators: str) -> relax.Call | None:
         """The call that makes a value, if it is one of these operators."""
         made = self._values.get(value) if isinstance(value, relax.Var) else value
-        is_operator = isinstance(made, relax.Call) and isinstance(made.op, tvm.ir.Op)
-        return made if is_operator and made.op.name in operators else None
+        if isinstance(made, relax.Call) and isinstance(made.op, tvm.ir.Op) and made.op.name in operators:
+            return made
+        return None
 
     def next(self, value: relax.Var, *operators: str) -> tuple[relax.Var, relax.Call] | None:
         """The one use of a value, if it is a call to one of these operators and nothing else uses the value."""
