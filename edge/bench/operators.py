@@ -31,8 +31,8 @@ PAPER = {"GPU": 10.5, "CPU": 6.2, "ARM": 22.8}
 """FLOPS of partial convolution by those of depthwise, FasterNet's Table 1."""
 
 UNKNOWN = (
-    "Modelled cycles know no caches. The fewer operations an operator has for a byte, the more a real core loses waiting: "
-    "of what the paper measured, that part is not in this table."
+    "Modelled cycles know no caches. The fewer operations an operator has for a byte, the more a real core waits for "
+    "memory: that part of what the paper measured is not in this table."
 )
 
 COLOURS = {
