@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 import tvm
 from tvm.relax import transform
-from tvm.relax.frontend.torch import from_exported_program
 
 from edge.backends.gpu.convolution import READ_IN_PLACE, legalize_conv2d
+from edge.backends.tvm import program
 from edge.kernels import activation
 from edge.records import EmitJob, Port
 
@@ -27,19 +27,17 @@ class Network:
 
 def read(job: EmitJob) -> Network:
     """Import the saved program and fuse its operators."""
-    program = torch.export.load(job.program)
-    module = from_exported_program(program, keep_params_as_input=False, unwrap_unit_return_tuple=True)
-    lower = tvm.transform.Sequential(
+    exported = torch.export.load(job.program)
+    fuse = tvm.transform.Sequential(
         [
-            transform.DecomposeOpsForInference(),
-            transform.CanonicalizeBindings(),
-            # Channels last: neighbouring work-items read and write neighbouring channels.
+            # Neighbouring work-items read and write neighbouring channels, of the weights too.
             transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]}),
             transform.Normalize(),
             transform.FoldConstant(),
             transform.LegalizeOps(OURS, skip_ops=list(READ_IN_PLACE)),
             transform.DeadCodeElimination(),
             transform.LegalizeOps(),
+            transform.RewriteDataflowReshape(),  # a view is no kernel
             transform.AnnotateTIROpPattern(),
             transform.FoldConstant(),
             transform.FuseOps(),
@@ -48,9 +46,9 @@ def read(job: EmitJob) -> Network:
         ]
     )
     with tvm.transform.PassContext(opt_level=3):
-        module = lower(module)
-    signature = program.graph_signature
-    values = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
+        module = fuse(program.read(exported))
+    signature = exported.graph_signature
+    values = {node.name: node.meta["val"] for node in exported.graph.nodes if "val" in node.meta}
     return Network(
         module,
         _ports(job.inputs, [values[name] for name in signature.user_inputs]),

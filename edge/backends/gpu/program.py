@@ -99,6 +99,8 @@ class _Reader:
         value = binding.value
         if not isinstance(value, tvm.ir.Call):
             return self.tensors(value)
+        if value.op.name == "relax.reshape":
+            return self.tensors(value.args[0])  # the same elements in the same order
         if value.op.name != "relax.call_tir":
             raise ValueError(f"{value.op.name} is no kernel")
         writes = _of_type(binding.var.ty)
