@@ -8,10 +8,10 @@ typedef struct {
     char text[1024];
 } Fault;
 
+/* Says it, unless something was said before. Always false, so that a function can end with `return fail(...)`. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
 #endif
-/* Says it, unless something was said before. Always false, so that a function can end with `return fail(...)`. */
 bool fail(Fault *fault, const char *format, ...);
 
 #endif
