@@ -1,0 +1,99 @@
+"""``edge models``, ``targets`` and ``formats``: what there is."""
+
+from __future__ import annotations
+
+from edge.cli import printing
+from edge.cli.options import Json
+
+
+def list_models(as_json: Json = False) -> None:
+    """List the networks: parameters as trained and folded, multiply-accumulates, input."""
+    import torch
+    from torch import nn
+
+    from edge.models import Entry, counts, entries
+
+    def build(entry: Entry) -> nn.Module:
+        with torch.device("meta"):  # shapes are enough to count
+            return entry.build()
+
+    rows = [
+        {
+            "name": entry.name,
+            "params": counts.parameters(network := build(entry)),
+            "params_folded": counts.parameters_folded(network, entry.input_shape),
+            "macs": counts.macs(network, entry.input_shape),
+            "input_shape": entry.input_shape,
+            "outputs": entry.outputs,
+            "source": entry.source,
+        }
+        for entry in entries()
+    ]
+    if as_json:
+        printing.json_text(rows)
+        return
+    columns = ("name", "params", "params_folded", "macs")
+    printing.table(
+        "Networks",
+        ("name", "parameters", "folded", "MACs", "input"),
+        [
+            (*(f"{row[c]:,}" if c != "name" else str(row[c]) for c in columns), "×".join(map(str, entry.input_shape)))
+            for row, entry in zip(rows, entries(), strict=True)
+        ],
+    )
+
+
+def list_targets(as_json: Json = False) -> None:
+    """List the devices there are profiles for."""
+    from edge import targets
+
+    profiles = [targets.load(name) for name in targets.names()]
+    if as_json:
+        printing.json_text([profile.model_dump(mode="json", exclude_none=True) for profile in profiles])
+        return
+    printing.table(
+        "Targets",
+        ("name", "device", "core", "peak FLOP/cycle", "formats", "also checked on"),
+        [
+            (
+                profile.name,
+                profile.title,
+                f"{profile.core.cores} × {profile.core.cpu}, {profile.core.clock_ghz:g} GHz",
+                ", ".join(f"{precision} {peak}" for precision, peak in profile.core.peak_flop_per_cycle.items()),
+                ", ".join(profile.formats),
+                ", ".join(profile.checked_on),
+            )
+            for profile in profiles
+        ],
+    )
+
+
+def list_formats(as_json: Json = False) -> None:
+    """List the artifact families, their precisions and what they mean."""
+    from edge.formats import FORMATS
+
+    if as_json:
+        rows = [
+            {
+                "name": format.name,
+                "title": format.title,
+                "runs_with": format.runs_with,
+                "files": format.suffixes,
+                "precisions": format.precisions,
+                "converters": list(format.converters),
+            }
+            for format in FORMATS.values()
+        ]
+        printing.json_text(rows)
+        return
+    printing.table(
+        "Formats",
+        ("name", "files", "runs with", "precision", "which is"),
+        [
+            (format.name, " ".join(format.suffixes), format.runs_with, precision, meaning)
+            if first
+            else ("", "", "", precision, meaning)
+            for format in FORMATS.values()
+            for first, (precision, meaning) in zip((True, *[False] * 9), format.precisions.items(), strict=False)
+        ],
+    )

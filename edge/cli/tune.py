@@ -1,0 +1,83 @@
+"""``edge tune`` and ``edge records``: the fastest choice for each kernel, and the data that keeps it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge.cli import printing
+from edge.cli.options import BUDGET, JOBS, Budget, Jobs, Json, Model, Runner, TargetName
+from edge.errors import ExitCode
+
+Seed = Annotated[int, typer.Option(help="Decides what chance would.")]
+
+
+def tune(
+    model: Model,
+    target: TargetName,
+    runner: Runner = "emulated",
+    budget: Budget = BUDGET,
+    seed: Seed = 0,
+    jobs: Jobs = JOBS,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what earlier runs measured.")] = False,
+    file: Annotated[
+        Path | None, typer.Option("--records", help="Keep the records here, not with the target's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the fastest choice for each of a network's kernels and keep it as a record of the target."""
+    from edge import targets
+    from edge.tuning import records
+    from edge.tuning import tune as tuner
+
+    profile = targets.load(target)
+    found = tuner.tune(tuner.Plan(profile, runner, budget, seed, jobs, fresh, file), model, printing.reporter())
+    if as_json:
+        printing.json_text(found.model_dump(mode="json"))
+    else:
+        printing.path(file or records.path(profile.name))
+
+
+def check(
+    target: TargetName,
+    runner: Runner = "emulated",
+    sample: Annotated[int, typer.Option(min=1, help="How many records at most.")] = 5,
+    seed: Seed = 0,
+    jobs: Jobs = JOBS,
+    as_json: Json = False,
+) -> None:
+    """Rebuild the kernels of a sample of records and measure them again."""
+    from edge import targets
+    from edge.tuning import check as checker
+
+    checked = checker.check(targets.load(target), runner, sample, seed, printing.reporter(), jobs)
+    rows = [
+        {"problem": c.record.problem, "recorded": c.record.measured.cost, "cost": c.cost, "reason": c.reason}
+        for c in checked
+    ]
+    if as_json:
+        printing.json_text(rows)
+    else:
+        figures = [
+            (
+                row["problem"],
+                *("" if row[cost] is None else f"{row[cost]:g}" for cost in ("recorded", "cost")),
+                row["reason"] or "holds",
+            )
+            for row in rows
+        ]
+        printing.table(f"Records of {target}", ("problem", "recorded", "measured", ""), figures)
+    raise typer.Exit(ExitCode.PARITY if any(row["reason"] for row in rows) else ExitCode.OK)
+
+
+def merge(
+    files: Annotated[list[Path], typer.Argument(help="Files of records of the same target.")], target: TargetName
+) -> None:
+    """Add records to a target's: the better of two that compare, the later of two that do not."""
+    from edge import targets
+    from edge.tuning import records
+
+    merged = records.merge_into(targets.load(target), files)
+    printing.path(records.path(target), f"{len(merged.records)} records")
