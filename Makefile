@@ -10,13 +10,14 @@ NETWORK = '$(MODEL)' $(if $(TARGET),--target '$(TARGET)') $(if $(CHECKPOINT),--c
 	$(if $(PRECISIONS),--precisions '$(PRECISIONS)') $(if $(OUT),--out '$(OUT)')
 CHECKED_ON = $(if $(DEVICES),--device '$(DEVICES)')
 EMITTED_BY = $(if $(JOBS),--jobs '$(JOBS)') $(if $(TFLITE_CONVERTER),--tflite-converter '$(TFLITE_CONVERTER)')
+MEASURED_BY = $(if $(RUNNER),--runner '$(RUNNER)') $(if $(BUDGET),--budget '$(BUDGET)')
 FINISHED = '$(or $(OUT),dist)/$(TARGET)/$(notdir $(MODEL:.pt2=))'
 
-.PHONY: help setup export verify cost bench models targets formats test test-fast lint format lock clean
+.PHONY: help setup export verify cost bench bench-ops tune models targets formats test test-fast lint format lock clean
 
 help: ## list the targets
 	@echo "make export TARGET=cortex-a72 MODEL=fasternet_t1"
-	@echo "  variables: TARGET MODEL CHECKPOINT CALIBRATION FORMATS PRECISIONS OUT JOBS TFLITE_CONVERTER DEVICES PAGE"
+	@echo "  variables: TARGET MODEL CHECKPOINT CALIBRATION FORMATS PRECISIONS OUT JOBS TFLITE_CONVERTER DEVICES PAGE RUNNER BUDGET"
 	@sed -nE 's/^([a-z -]+):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | \
 	  awk -F '\t' '{n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "  make %-10s %s\n", names[i], $$2}'
 
@@ -31,6 +32,12 @@ verify: setup ## check what `make export` made again, on DEVICES
 
 cost: setup ## count one inference of each artifact on the emulated core
 	@$(EDGE) cost $(FINISHED)
+
+bench-ops: setup ## compare the operators' kernels on TARGET's emulated core, or on the host (RUNNER=host)
+	@$(EDGE) bench-ops --target '$(TARGET)' $(MEASURED_BY)
+
+tune: setup ## search the fastest kernels of MODEL for TARGET and keep them as records
+	@$(EDGE) tune '$(MODEL)' --target '$(TARGET)' $(MEASURED_BY) $(if $(JOBS),--jobs '$(JOBS)')
 
 bench: setup ## compare the artifacts of MODEL with the peers on the emulated core
 	@$(EDGE) bench $(NETWORK) $(if $(PAGE),--page '$(PAGE)')

@@ -16,7 +16,7 @@ from edge.toolchains.environments import lock_digest
 from edge.toolchains.places import REPOSITORY
 
 SOURCES = ("edge", "models", "targets", "calibration")
-SUFFIXES = {".py", ".toml", ".html", ".css", ".cc", ".c", ".h"}
+SUFFIXES = {".py", ".toml", ".html", ".css", ".json", ".cc", ".c", ".h"}
 
 
 def file_digest(path: Path) -> str:

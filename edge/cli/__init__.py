@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import typer
@@ -19,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for name, command in {
+COMMANDS: dict[str, Callable[..., None]] = {
     "export": artifacts.export,
     "verify": artifacts.verify,
     "cost": artifacts.cost,
@@ -29,7 +30,8 @@ for name, command in {
     "models": lists.list_models,
     "targets": lists.list_targets,
     "formats": lists.list_formats,
-}.items():
+}
+for name, command in COMMANDS.items():
     app.command(name=name)(command)
 
 records = typer.Typer(help="Check or merge tuning records: targets/records/<target>.json.", no_args_is_help=True)

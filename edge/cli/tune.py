@@ -53,23 +53,22 @@ def check(
     from edge.tuning import check as checker
 
     checked = checker.check(targets.load(target), runner, sample, seed, printing.reporter(), jobs)
-    rows = [
-        {"problem": c.record.problem, "recorded": c.record.measured.cost, "cost": c.cost, "reason": c.reason}
-        for c in checked
-    ]
     if as_json:
-        printing.json_text(rows)
+        fields = ("problem", "recorded", "cost", "reason")
+        values = [(c.record.problem, c.record.measured.cost, c.cost, c.reason) for c in checked]
+        printing.json_text([dict(zip(fields, row, strict=True)) for row in values])
     else:
-        figures = [
+        rows = [
             (
-                row["problem"],
-                *("" if row[cost] is None else f"{row[cost]:g}" for cost in ("recorded", "cost")),
-                row["reason"] or "holds",
+                c.record.problem,
+                f"{c.record.measured.cost:g}",
+                "" if c.cost is None else f"{c.cost:g}",
+                c.reason or "holds",
             )
-            for row in rows
+            for c in checked
         ]
-        printing.table(f"Records of {target}", ("problem", "recorded", "measured", ""), figures)
-    raise typer.Exit(ExitCode.PARITY if any(row["reason"] for row in rows) else ExitCode.OK)
+        printing.table(f"Records of {target}", ("problem", "recorded", "measured", ""), rows)
+    raise typer.Exit(ExitCode.PARITY if any(c.reason for c in checked) else ExitCode.OK)
 
 
 def merge(

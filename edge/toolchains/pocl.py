@@ -60,7 +60,17 @@ def compile_program(sources: list[Path], options: tuple[str, ...], program: Path
     place = start.parent
     headers: tuple[str | Path, ...] = ("-isystem", root / "usr/include", "-isystem", root / "usr/include" / place.name)
     libraries = (Path("/lib") / place.name / "libc.so.6", place / "libc_nonshared.a", "-lgcc")
-    line: tuple[str | Path, ...] = (*options, *headers, "-B", place, "-nodefaultlibs", "-o", program, *sources, *libraries)
+    line: tuple[str | Path, ...] = (
+        *options,
+        *headers,
+        "-B",
+        place,
+        "-nodefaultlibs",
+        "-o",
+        program,
+        *sources,
+        *libraries,
+    )
     done = debian.program(NAME, "gcc").run(*line)
     if done.returncode:
         raise SetupError(
