@@ -20,7 +20,7 @@ from edge.calibration.photographs import CHECK, RANDOM_CHECKS
 from edge.fingerprint import file_digest
 from edge.records import EmittedFile, Tool, ports_from_json, to_json
 from edge.request import Request, Unit
-from edge.toolchains import arm64, chromium, debian, environments
+from edge.toolchains import arm64, chromium, debian, environments, pocl
 
 if TYPE_CHECKING:
     from edge.lowering import Lowered
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SCHEMA = 2
 FILE = "manifest.json"
 CAP_DB = 999.0
-DEVICE_TOOLS = {"emulated": arm64.NAME, "software-gpu": chromium.NAME}
+DEVICE_TOOLS = {"emulated": arm64.NAME, "software-gpu": chromium.NAME, "software-opencl": pocl.NAME}
 """The distribution's packages that a device is made of."""
 PACKAGES = ("torch", "torchao", "numpy", "executorch", "coremltools", "apache-tvm", "apache-tvm-ffi", "ai-edge-litert")
 

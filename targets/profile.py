@@ -165,7 +165,7 @@ class Target(_Record):
     baseline: bool = False
     formats: tuple[str, ...]
     precisions: tuple[Precision, ...]
-    checked_on: tuple[Literal["emulated", "software-gpu"], ...] = ()
+    checked_on: tuple[Literal["emulated", "software-gpu", "software-opencl"], ...] = ()
     core: Core
     caches: Caches
     emulated: Emulated | None = None
@@ -182,7 +182,7 @@ class Target(_Record):
             section = FORMATS[name].target_section
             if section and getattr(self, section) is None:
                 raise ValueError(f"formats: {name} needs the table [{section}]")
-        for device, table in (("emulated", "emulated"), ("software-gpu", "gpu")):
+        for device, table in (("emulated", "emulated"), ("software-gpu", "gpu"), ("software-opencl", "gpu")):
             if device in self.checked_on and getattr(self, table) is None:
                 raise ValueError(f"checked_on: {device} needs the table [{table}]")
         if set(self.gates) != set(PRECISIONS):

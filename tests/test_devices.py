@@ -38,12 +38,14 @@ def test_a_board_is_checked_on_the_host_and_on_its_emulated_core(target: str):
 
 
 @pytest.mark.parametrize("target", ["pixel-8", "galaxy-s23"])
-def test_a_phone_with_a_gpu_is_checked_on_the_software_gpu(target: str):
+def test_a_phone_with_a_gpu_is_checked_on_its_drivers_in_software(target: str):
     profile = targets.load(target)
-    (gpu,) = (find(name, profile) for name in profile.checked_on)
-    assert gpu.name == "software-gpu"
+    gpu, opencl = (find(name, profile) for name in profile.checked_on)
+    assert (gpu.name, opencl.name) == ("software-gpu", "software-opencl")
     assert not gpu.obstacle(artifact("litert"))
     assert gpu.obstacle(artifact("executorch"))
+    assert not opencl.obstacle(artifact("opencl"))
+    assert opencl.obstacle(artifact("litert"))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import typer
 Devices = Annotated[
     list[str] | None,
     typer.Option(
-        "--device", help="Where to check: host, emulated, software-gpu, ssh://user@board, adb:<serial>; repeatable."
+        "--device",
+        help="Where to check: host, emulated, software-gpu, software-opencl, ssh://user@board, adb:<serial>; repeatable.",
     ),
 ]
 Checkpoint = Annotated[Path | None, typer.Option(help="Weights: safetensors, or a torch file.")]

@@ -14,24 +14,15 @@ def find(name: str, target: Target) -> Device:
         UsageError: there is no such device, or the target has none of its kind.
     """
     kind, _, address = name.partition(":")
-    if name == "host":
-        from edge.devices.host import Host
-
-        return Host()
-    if name == "emulated" and target.emulated:
-        from edge.devices.emulated import Emulated
-
-        return Emulated(target)
-    has_gpu = target.gpu is not None and bool({"Vulkan", "OpenCL"} & set(target.gpu.apis))
-    if name == "software-gpu" and has_gpu:
-        from edge.devices.software_gpu import SoftwareGpu
-
-        return SoftwareGpu()
-    has_opencl = target.gpu is not None and "OpenCL" in target.gpu.apis
-    if name == "software-opencl" and has_opencl:
-        from edge.devices.software_opencl import SoftwareOpenCl
-
-        return SoftwareOpenCl()
+    apis = set(target.gpu.apis) if target.gpu else set()
+    own = {
+        "host": True,
+        "emulated": target.emulated is not None,
+        "software-gpu": bool(apis & {"Vulkan", "OpenCL"}),
+        "software-opencl": "OpenCL" in apis,
+    }
+    if own.get(name):
+        return _own(name, target)
     if kind == "ssh" and address:
         from edge.devices.ssh import Board
 
@@ -40,11 +31,29 @@ def find(name: str, target: Target) -> Device:
         from edge.devices.adb import Phone
 
         return Phone(address)
-    known = ["host", *(["emulated"] if target.emulated else []), *(["software-gpu"] if has_gpu else [])]
-    known += ["software-opencl"] if has_opencl else []
+    known = [device for device, has in own.items() if has]
     raise UsageError(
         f"there is no device named {name!r} for it",
         stage="verify",
         target=target.name,
         next_step=f"there are {', '.join(known)}, ssh://user@board and adb:<serial>",
     )
+
+
+def _own(name: str, target: Target) -> Device:
+    """A device that this machine has; what it imports is heavy."""
+    if name == "host":
+        from edge.devices.host import Host
+
+        return Host()
+    if name == "emulated":
+        from edge.devices.emulated import Emulated
+
+        return Emulated(target)
+    if name == "software-gpu":
+        from edge.devices.software_gpu import SoftwareGpu
+
+        return SoftwareGpu()
+    from edge.devices.software_opencl import SoftwareOpenCl
+
+    return SoftwareOpenCl()
