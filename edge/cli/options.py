@@ -12,7 +12,7 @@ Devices = Annotated[
     list[str] | None,
     typer.Option(
         "--device",
-        help="Where to check: host, emulated, software-gpu, software-opencl, ssh://user@board or adb:<serial>; several.",
+        help="Where to check: host, emulated, software-gpu, software-opencl, ssh://user@board, adb:<serial>.",
     ),
 ]
 Checkpoint = Annotated[Path | None, typer.Option(help="Weights: safetensors, or a torch file.")]
