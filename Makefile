@@ -39,14 +39,14 @@ bench-ops: setup ## compare the operators' kernels on TARGET's emulated core, or
 tune: setup ## search the fastest kernels of MODEL for TARGET and keep them as records
 	@$(EDGE) tune '$(MODEL)' --target '$(TARGET)' $(MEASURED_BY) $(if $(JOBS),--jobs '$(JOBS)')
 
-bench: setup ## compare the artifacts of MODEL with the peers on the emulated core
+bench: setup ## compare the artifacts of MODEL with the peers: counted on the emulated core, or timed on this host
 	@$(EDGE) bench $(NETWORK) $(if $(PAGE),--page '$(PAGE)')
 
 models targets formats: setup ## list what there is
 	@$(EDGE) $@
 
 test: setup ## every test, with the real exporters, runtimes and a browser
-	@$(PYTHON) -m edge.toolchains.environments litert onnx2tf peers
+	@$(PYTHON) -m edge.toolchains.environments litert onnx2tf bench
 	.venv/bin/python -m pytest
 
 test-fast: setup ## the tests that take seconds

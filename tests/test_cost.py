@@ -185,6 +185,6 @@ def test_a_network_costs_the_same_twice_and_its_operators_are_named(tiny: TinyNe
     assert found[0].audit.ran == "fp32 FMA" and not found[0].audit.reason
     assert found[0].memory is not None and found[0].memory.loaded_bytes > 0
     operators = {spot.place.operator for spot in found[0].hottest}
-    assert any("conv2d" in operator for operator in operators)
+    assert any("pointwise" in operator for operator in operators)
     assert found[0].hottest[0].place.operator and found[0].hottest[0].place.library == file.file
-    assert sum(spot.share for spot in found[0].hottest) > 0.5
+    assert sum(spot.share for spot in found[0].hottest) > 0.4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import subprocess
@@ -22,10 +21,7 @@ from edge.tuning.boards import Boards
 from edge.tuning.compiled import compile_kernel
 from edge.tuning.runners import Kernel
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("tornado") is None, reason="TVM's tracker needs tornado"),
-]
+pytestmark = pytest.mark.slow
 
 HOST = targets.load("x86-64")
 PROBLEM = Depthwise(9, 9, 8, (3, 3))

@@ -38,7 +38,7 @@ def bench(
     page: Annotated[Path | None, typer.Option(help="Write the page and its drawing to this folder too.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Export, and compare with the peers on the same network and core: ONNX Runtime, ncnn, MNN, XNNPACK."""
+    """Export, and compare with the peers on the same network: counted on the emulated core, or timed on this host."""
     from edge import targets
     from edge.bench import bench as run
     from edge.bench import pages, table
