@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge import __version__, targets
+from edge import __version__, processor, targets
 from edge.calibration.photographs import CHECK, RANDOM_CHECKS
 from edge.fingerprint import file_digest
 from edge.records import EmittedFile, Tool, ports_from_json, to_json
@@ -170,14 +170,6 @@ def missing_entry(unit: Unit, key: str, emission: Emission) -> Manifest:
     }
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def environment(request: Request, sources: str) -> Manifest:
     """Where and with what the run was made."""
     names = dict.fromkeys(["base", *(unit.converter.environment for unit in request.units)])
@@ -188,7 +180,7 @@ def environment(request: Request, sources: str) -> Manifest:
         "sources": sources,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": _processor(),
+        "cpu": processor.name(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "locks": {name: environments.lock_digest(name) for name in names},
         "tools": debian.unpacked(dict.fromkeys(tools)),

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from conftest import TinyNetwork
-from edge import targets
-from edge.bench import host_python, peer_rows, timing
+from edge import processor, targets
+from edge.bench import peer_rows, timing
 from edge.bench.bench import bench
 from edge.bench.entrant import Entrant, own
 from edge.bench.peer_rows import Program
@@ -136,8 +136,8 @@ def test_a_network_that_a_peer_cannot_convert_is_its_reason(benched: Benched, pr
 
 
 def test_a_host_that_lacks_the_targets_instructions_is_told_which(monkeypatch: pytest.MonkeyPatch) -> None:
-    flags = host_python.cpuinfo()["flags"].replace("avx2", "")
-    monkeypatch.setattr(host_python, "cpuinfo", lambda: {"flags": flags, "model name": "", "model": ""})
+    flags = processor.cpuinfo()["flags"].replace("avx2", "")
+    monkeypatch.setattr(processor, "cpuinfo", lambda: {"flags": flags, "model name": "", "model": ""})
     request = Request("fasternet_t0", targets.load("x86-64"))
     with pytest.raises(UsageError, match="this host lacks avx2"):
         Timing(request.target).export(request, Reporter(Console(stderr=True)))

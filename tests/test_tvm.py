@@ -111,6 +111,16 @@ def test_the_hosts_own_target_needs_one_file(tiny: TinyNetwork, prepared: backen
 
 
 @pytest.mark.slow
+def test_a_host_without_the_targets_instructions_checks_a_library_of_its_own(
+    tiny: TinyNetwork, prepared: backend.Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = processor.cpuinfo()["flags"].replace("avx512", "")
+    monkeypatch.setattr(processor, "cpuinfo", lambda: {"flags": flags})
+    theirs, ours = emit(job_for(tiny, tmp_path, "x86-64-v4"), prepared)
+    assert (theirs.runs_on, ours.runs_on) == ("target", "host")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cortex-a53", "cortex-a76", "pixel-8"])
 def test_other_targets_link(tiny: TinyNetwork, prepared: backend.Prepared, tmp_path: Path, name: str) -> None:
     file, _ = emit(job_for(tiny, tmp_path, name), prepared)

@@ -5,9 +5,7 @@ A core may have instructions that the target lacks, and most runtimes take what 
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
-from pathlib import Path
 
 from edge import processes
 from edge.bench.peers import ENVIRONMENT
@@ -20,9 +18,6 @@ from edge.toolchains import environments
 
 LIMIT_S = 900
 
-CPUINFO = {"bmi": "bmi1"}
-"""What Linux calls a feature whose name in LLVM is another."""
-
 LIMITS: dict[str, dict[str, str]] = {
     "avx512f": {},
     "avx2": {
@@ -34,24 +29,9 @@ LIMITS: dict[str, dict[str, str]] = {
 """By the most that a target has: the environment variables that hold those runtimes to it which heed one."""
 
 
-def cpuinfo() -> dict[str, str]:
-    """What Linux says of the first core, by its name for it."""
-    first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
-    lines = (line.partition(":") for line in first.splitlines())
-    return {name.strip(): value.strip() for name, _, value in lines}
-
-
 def variables(target: Target) -> Mapping[str, str]:
     """Those that hold runtimes to the target's instructions, as far as they let themselves."""
     return next((limits for feature, limits in LIMITS.items() if feature in target.core.features), {})
-
-
-def missing(target: Target) -> tuple[str, ...]:
-    """Features of the target's core that this host's lacks; its architecture, if it is another."""
-    if platform.machine() != target.core.machine:
-        return (target.core.machine,)
-    flags = cpuinfo().get("flags", "").split()
-    return tuple(name for name in target.core.features if CPUINFO.get(name, name) not in flags)
 
 
 class HostPython:

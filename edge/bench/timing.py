@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from edge import pipeline, processes
+from edge import pipeline, processes, processor
 from edge.bench.entrant import Entrant
-from edge.bench.host_python import HostPython, cpuinfo, missing, variables
+from edge.bench.host_python import HostPython, variables
 from edge.bench.interleaved import Contender, TimeJob
 from edge.bench.peers import ENVIRONMENT
 from edge.bench.results import Row, best_peer
@@ -94,7 +94,7 @@ class Timing:
         Raises:
             UsageError: this host cannot run the target's code.
         """
-        if lacking := missing(self._target):
+        if lacking := processor.missing(self._target):
             raise UsageError(
                 f"its core is not emulated, and this host lacks {', '.join(lacking)}, so nothing can be measured",
                 stage="bench",
@@ -246,5 +246,6 @@ def _reason(end: Exit) -> str:
 
 
 def _processor() -> str:
-    core = cpuinfo()
-    return f"{core['model name']} (family {core['cpu family']}, model {core['model']})"
+    core = processor.cpuinfo()
+    details = [f"{field.removeprefix('cpu ')} {core[field]}" for field in ("cpu family", "model") if field in core]
+    return f"{processor.name()} ({', '.join(details)})" if details else processor.name()

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
+from edge import processor
 from edge.errors import EdgeError, UsageError
 from edge.targets import Target
 from edge.toolchains import arm64, debian
@@ -134,7 +135,7 @@ class Host:
                 target=target.name,
                 next_step="take --runner emulated or rpc://host:port/key",
             )
-        self.method = Method("host", _processor(), "seconds", compiler())
+        self.method = Method("host", processor.name(), "seconds", compiler())
         self._worker = Worker("edge.tuning.timing")
 
     def costs(self, kernels: Sequence[Kernel]) -> list[Cost]:
@@ -163,9 +164,3 @@ def request_of(kernel: Kernel) -> dict[str, object]:
 def compiler() -> dict[str, str]:
     """What compiles kernels, with its version."""
     return {"TVM": version("apache-tvm")}
-
-
-def _processor() -> str:
-    """The host's processor, by its own name."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown processor")

@@ -20,7 +20,7 @@ import torch
 import tvm
 from tvm import relax
 
-from edge import targets
+from edge import processor, targets
 from edge.backends.tvm import library, program
 from edge.backends.tvm.rewrite import rewrite
 from edge.kernels.core import Core
@@ -81,11 +81,10 @@ def prepare(job: EmitJob) -> Prepared:
 def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
     """Compile and link for the target, and for the host where it cannot load the target's library."""
     target = Target.model_validate(job.target)
-    host = targets.baseline(platform.machine())
-    if target.core.triple == host.core.triple:
-        builds = [(target, target.name, "host")]
+    if processor.missing(target):
+        builds = [(target, target.name, "target"), (targets.baseline(platform.machine()), "host", "host")]
     else:
-        builds = [(target, target.name, "target"), (host, "host", "host")]
+        builds = [(target, target.name, "host")]
     files = []
     for core, name, runs_on in builds:
         file = f"{job.model}.{precision}.{name}.so"
