@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 from collections import Counter
 
-import numpy as np
 import torch
-import tvm
+from network_rig import check
 from torch import nn
 from torch.nn import functional
-
-from edge import targets
-from edge.backends.tvm import program
-from edge.backends.tvm.rewrite import Rewritten, rewrite
-from edge.kernels.core import Core
-
-HOST = targets.baseline(platform.machine())
-CORE = Core.of(HOST)
 
 
 class InvertedResidual(nn.Module):
@@ -59,28 +49,6 @@ class Refused(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.groups(self.dilated(self.several(x)))
-
-
-def rewritten(network: nn.Module, image: torch.Tensor) -> Rewritten:
-    module = program.read(torch.export.export(network, (image,)))
-    return rewrite(module, CORE, lambda template, problem: template.default(problem, CORE))
-
-
-def check(network: nn.Module, kernels: dict[str, int]) -> Rewritten:
-    """The kernels that were put in, and that the compiled network computes the same as before."""
-    torch.manual_seed(0)
-    image = torch.randn(1, 8, 14, 13)
-    done = rewritten(network.eval(), image)
-    assert done.kernels == Counter(kernels)
-    assert HOST.tvm is not None
-    with tvm.transform.PassContext(opt_level=3):
-        target = tvm.target.Target(HOST.tvm.model_dump(mode="json")["target"])
-        machine = tvm.relax.VirtualMachine(tvm.compile(program.fuse(done.module), target=target), tvm.cpu())
-    with torch.no_grad():
-        expected = network.double()(image.double()).numpy()
-    result = machine["main"](tvm.runtime.tensor(image.numpy()))
-    assert np.abs(result.numpy() - expected).max() < 1e-5 * np.abs(expected).max()
-    return done
 
 
 def test_a_mobilenet_block_is_three_kernels_with_its_activations_inside() -> None:

@@ -112,6 +112,22 @@ REFERENCES: dict[str, Callable[[Array], Array]] = {
 """The same activations as plain formulas on arrays, for the templates' references."""
 
 
+def with_shortcut(name: str, order: str, value: tvm.ir.Expr, other: tvm.ir.Expr | None) -> tvm.ir.Expr:
+    """A sum's activation, and the shortcut "before" or "after" it, if there is one."""
+    if order == "before":
+        return expression(name, value + other)
+    activated = expression(name, value)
+    return activated + other if order == "after" else activated
+
+
+def with_shortcut_reference(name: str, order: str, value: Array, *other: Array) -> Array:
+    """The same of arrays."""
+    if order == "before":
+        return REFERENCES[name](value + other[0])
+    activated = REFERENCES[name](value)
+    return activated + other[0] if order == "after" else activated
+
+
 def legalize_gelu(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     """``relax.nn.gelu`` as one elementwise kernel, for ``relax.transform.LegalizeOps``."""
 

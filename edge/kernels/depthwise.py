@@ -35,7 +35,8 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from edge.kernels import activation
+from edge.kernels.activation import with_shortcut, with_shortcut_reference
+from edge.kernels.axis import Axis
 from edge.kernels.core import Core
 from edge.kernels.template import FLOAT32_BYTES, Array, Choice, Problem, Template
 
@@ -102,48 +103,6 @@ class Depthwise(Problem):
         edges = ",".join(map(str, self.padding))
         shape = f"{self.height}x{self.width}x{self.channels}"
         return f"depthwise {self.kernel[0]}x{self.kernel[1]} s{self.stride} p{edges} {shape}{epilogue}"
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Rows or columns: where outputs lie over inputs.
-
-    Attributes:
-        inputs: how many there are.
-        kernel, stride: along this axis.
-        before, after: zeros around the inputs.
-    """
-
-    inputs: int
-    kernel: int
-    stride: int
-    before: int
-    after: int
-
-    @property
-    def length(self) -> int:
-        """Outputs."""
-        return (self.inputs + self.before + self.after - self.kernel) // self.stride + 1
-
-    @property
-    def taps(self) -> int:
-        """Kernel positions that meet an input, over all outputs."""
-        return sum(len(self.inside(output)) for output in range(self.length))
-
-    def inside(self, output: int) -> range:
-        """The kernel positions that meet an input at one output."""
-        start = output * self.stride - self.before
-        return range(max(0, -start), max(0, min(self.kernel, self.inputs - start)))
-
-    def reach(self, tile: int) -> int:
-        """Inputs that a tile of outputs needs."""
-        return (tile - 1) * self.stride + self.kernel
-
-    def interior(self, tile: int) -> range:
-        """The tiles that lie, whole, over inputs only: consecutive ones, of tiles numbered from the first output."""
-        first = -(-self.before // (tile * self.stride))
-        last = (self.inputs + self.before - self.reach(tile)) // (tile * self.stride)
-        return range(first, max(first, min(last, self.length // tile - 1) + 1))
 
 
 @dataclass(frozen=True)
@@ -237,22 +196,6 @@ class _Tensors:
     shortcut: tirx.Buffer | None
     result: tirx.Buffer
     tile: tirx.Buffer
-
-
-def with_shortcut(name: str, order: str, value: Expression, other: Expression | None) -> Expression:
-    """A sum's activation, and the shortcut "before" or "after" it, if there is one."""
-    if order == "before":
-        return activation.expression(name, value + other)
-    activated = activation.expression(name, value)
-    return activated + other if order == "after" else activated
-
-
-def with_shortcut_reference(name: str, order: str, value: Array, *other: Array) -> Array:
-    """The same of arrays."""
-    if order == "before":
-        return activation.REFERENCES[name](value + other[0])
-    activated = activation.REFERENCES[name](value)
-    return activated + other[0] if order == "after" else activated
 
 
 def _registers(problem: Depthwise, tile: Tile, core: Core) -> int:

@@ -1,4 +1,4 @@
-"""The register-tiled matrix product that pointwise and partial convolution are made of.
+"""The register-tiled matrix product that pointwise and dense convolutions are made of.
 
     result[i, j] = epilogue(start[j] + sum over k of input(i, k) * weights[j, k], i, j)
 
@@ -152,7 +152,7 @@ def space(rows: int, columns: int, reduction: int, core: Core) -> tuple[Tile, ..
             for groups in range(1, max(columns // lanes, 1) + 1)
             if _fits(height, groups, lanes, core)
         ]
-        estimates = {tile: _estimate(rows, columns, reduction, tile) for tile in tiles}
+        estimates = {tile: estimate(rows, columns, reduction, tile) for tile in tiles}
         best = min(estimates.values())
         choices += sorted((tile for tile in tiles if estimates[tile] <= NEARLY * best), key=estimates.__getitem__)
     return tuple(
@@ -170,8 +170,8 @@ def _fits(rows: int, groups: int, lanes: int, core: Core) -> bool:
     return rows * groups + groups + values <= core.registers and small
 
 
-def _estimate(rows: int, columns: int, reduction: int, tile: Tile) -> int:
-    """Instructions, with those that the pipes wait for."""
+def estimate(rows: int, columns: int, reduction: int, tile: Tile) -> int:
+    """Instructions of a product, with those that the pipes wait for."""
     total = 0
     for region in regions(rows, columns, tile):
         groups = ceil(region.tile_columns / region.lanes)

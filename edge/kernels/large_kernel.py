@@ -25,8 +25,9 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from edge.kernels import lines
+from edge.kernels.activation import with_shortcut, with_shortcut_reference
+from edge.kernels.axis import Axis
 from edge.kernels.core import Core
-from edge.kernels.depthwise import Axis, with_shortcut, with_shortcut_reference
 from edge.kernels.lines import Expression, Lines, LineTile
 from edge.kernels.template import FLOAT32_BYTES, Array, Problem, Template
 from edge.kernels.winograd import TAPS

@@ -16,12 +16,11 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from edge.kernels import activation, gemm
+from edge.kernels import gemm
+from edge.kernels.activation import with_shortcut, with_shortcut_reference
 from edge.kernels.core import Core
 from edge.kernels.gemm import Expression, Stretch, Tile
 from edge.kernels.template import FLOAT32_BYTES, Array, Problem, Template
-
-SHORTCUTS = ("none", "before", "after")
 
 
 @dataclass(frozen=True)
@@ -122,11 +121,8 @@ class Pointwise(Template[PointwiseProblem, Tile]):
                 return tirx.const(0, "float32") if bias is None else bias[column]
 
             def epilogue(total: Expression, row: Expression, column: Expression) -> Expression:
-                if shortcut is None:
-                    return activation.expression(problem.activation, total)
-                if problem.shortcut == "before":
-                    return activation.expression(problem.activation, total + shortcut[row, column])
-                return activation.expression(problem.activation, total) + shortcut[row, column]
+                other = None if shortcut is None else shortcut[row, column]
+                return with_shortcut(problem.activation, problem.shortcut, total, other)
 
             gemm.product(result, weights, stretches, start, epilogue, choice)
         scheduled = gemm.schedule(builder.get(), problem.rows, problem.outputs, stretches, choice)
@@ -144,14 +140,11 @@ class Pointwise(Template[PointwiseProblem, Tile]):
         rows = windows(problem, waiting.pop(0)) if problem.window > 1 else waiting.pop(0)
         if convolved is not None:
             rows = np.concatenate([convolved, rows[:, problem.partial :]], axis=1)
-        shortcut = waiting.pop(0) if problem.shortcut != "none" else None
+        shortcut = [waiting.pop(0)] if problem.shortcut != "none" else []
         total = rows @ waiting.pop(0).T
         if problem.bias:
             total = total + waiting.pop(0)
-        if shortcut is not None and problem.shortcut == "before":
-            total = total + shortcut
-        total = activation.REFERENCES[problem.activation](total)
-        return total + shortcut if shortcut is not None and problem.shortcut == "after" else total
+        return with_shortcut_reference(problem.activation, problem.shortcut, total, *shortcut)
 
 
 def windows(problem: PointwiseProblem, image: Array) -> Array:

@@ -13,6 +13,7 @@ from edge.kernels.template import Template
 TEMPLATES = {
     "pointwise": ("edge.kernels.pointwise", "Pointwise"),
     "grouped": ("edge.kernels.grouped", "GroupedTemplate"),
+    "convolution": ("edge.kernels.convolution", "Convolution"),
     "partial": ("edge.kernels.partial", "Partial"),
     "depthwise": ("edge.kernels.depthwise", "DepthwiseTemplate"),
     "large_kernel": ("edge.kernels.large_kernel", "LargeKernelTemplate"),

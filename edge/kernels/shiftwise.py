@@ -38,8 +38,8 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from edge.kernels import lines
+from edge.kernels.axis import Axis
 from edge.kernels.core import Core
-from edge.kernels.depthwise import Axis
 from edge.kernels.lines import Expression, Lines, LineTile
 from edge.kernels.template import FLOAT32_BYTES, Array, Problem, Template
 

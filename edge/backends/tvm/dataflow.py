@@ -11,6 +11,9 @@ from tvm import relax
 
 from edge.kernels.template import Array
 
+CHANNELS_LAST = (0, 2, 3, 1)
+"""From NCHW to NHWC."""
+
 
 class Dataflow:
     """The dataflow block of a Relax function in A-normal form. Values are told apart by identity: names may repeat."""
@@ -62,6 +65,11 @@ class Dataflow:
         if [int(axis) % 4 for axis in axes.fields] != [3] or len(shape(image)) != 4 or step != 1:
             return None
         return image, start, min(stop, shape(image)[-1])
+
+    def planes(self, value: relax.Expr) -> relax.Expr | None:
+        """The image with its channels first, if a value is that image with its channels last."""
+        call = self.call(value, "relax.permute_dims")
+        return call.args[0] if call is not None and tuple(call.attrs.axes or ()) == CHANNELS_LAST else None
 
 
 def shape(value: relax.Expr) -> tuple[int, ...]:

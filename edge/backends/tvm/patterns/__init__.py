@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from edge.backends.tvm.patterns import depthwise, normalisation, partial, pointwise
+from edge.backends.tvm.patterns import convolution, depthwise, normalisation, partial, pointwise
 
-PATTERNS = (depthwise.match, partial.match, pointwise.match, normalisation.match)
+PATTERNS = (depthwise.match, partial.match, pointwise.match, convolution.match, normalisation.match)

@@ -16,8 +16,6 @@ from edge.backends.tvm.patterns.matching import Match, Outcome, Refusal, epilogu
 from edge.kernels.pointwise import PointwiseProblem
 from edge.kernels.template import Array
 
-CHANNELS_LAST = (0, 2, 3, 1)
-
 
 def match(flow: Dataflow, value: relax.Var) -> Outcome:
     """The match that begins at a value."""
@@ -33,10 +31,10 @@ def _convolution(flow: Dataflow, value: relax.Var, call: relax.Call) -> Outcome:
     window = shape(call.args[1])[1]
     if shape(call.args[1])[1:3] != (window, window) or set(attributes.strides) != {window}:
         return None  # another operator, which other patterns look for
+    if attributes.groups != 1 or set(attributes.dilation) != {1} or set(attributes.padding) != {0}:
+        return None
     if weights is None:
         return Refusal("conv2d", "weights that are not constant")
-    if attributes.groups != 1 or set(attributes.dilation) != {1} or set(attributes.padding) != {0}:
-        return Refusal("conv2d", "groups, dilation or padding of a convolution whose stride is its kernel")
     if shape(call.args[0])[0] != 1:
         return Refusal("conv2d", "a batch")
     after = epilogue(flow, value)
@@ -45,9 +43,8 @@ def _convolution(flow: Dataflow, value: relax.Var, call: relax.Call) -> Outcome:
     shortcut = () if after.shortcut is None else ((after.shortcut, (rows, outputs)),)
     if window > 1:
         image, layout = call.args[0], "NHWC"
-        permuted = flow.call(image, "relax.permute_dims")
-        if permuted is not None and tuple(permuted.attrs.axes) == CHANNELS_LAST:
-            image, layout, weights = permuted.args[0], "NCHW", weights.transpose(0, 3, 1, 2)
+        if (planes := flow.planes(image)) is not None:
+            image, layout, weights = planes, "NCHW", weights.transpose(0, 3, 1, 2)
         shapes = {"NHWC": (height, width, inputs), "NCHW": (inputs, height, width)}
         problem = PointwiseProblem(
             rows, inputs, outputs, window=window, height=height, width=width, layout=layout, **after.fields
