@@ -16,6 +16,7 @@ from edge.kernels.core import Core
 from edge.kernels.depthwise import Depthwise
 from edge.progress import Reporter
 from edge.tuning import check, records, tune
+from edge.tuning.runners import CLOSE
 from edge.tuning.task import Task
 from edge.tuning.tune import Plan
 
@@ -52,7 +53,8 @@ def test_the_same_twice_from_nothing_and_nothing_is_measured_again(journals: Pat
     for problem, record in zip(PROBLEMS, records.read(file).records, strict=True):
         assert f"{problem.key}: {record.measured.cost:,.0f} modelled cycles" in seen
         assert record.measured.default is not None
-        assert record.measured.cost <= record.measured.default
+        # Of choices this close, the one that moves the fewest cache lines is recorded.
+        assert record.measured.cost <= record.measured.default * (1 + CLOSE)
 
     file.unlink()
     run(plan, *PROBLEMS)

@@ -17,7 +17,7 @@ import torch
 import tvm
 
 from conftest import Sqnr, TinyNetwork
-from edge import targets, worker
+from edge import processor, targets, worker
 from edge.backends import tvm as backend
 from edge.kernels import activation, gemm, plain
 from edge.kernels.core import Core

@@ -7,6 +7,7 @@ Somebody runs the tracker (``python -m tvm.exec.rpc_tracker``) and on each board
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -17,6 +18,7 @@ from edge.tuning.runners import Cost, Kernel, Method, compiler, request_of
 from edge.tuning.workers import Fault, Worker
 
 ADDRESS = re.compile(r"rpc://(?P<host>[^:/]+):(?P<port>\d+)/(?P<key>.+)")
+CONNECT_S = 5
 LIMIT_S = 60
 """For one kernel, waiting for a board included."""
 TRIES = 3
@@ -45,6 +47,10 @@ class Boards:
             )
         self._tracker = {"host": found["host"], "port": int(found["port"]), "key": found["key"]}
         self.method = Method("rpc", f"{found['key']} over RPC", "seconds", compiler())
+        try:  # TVM itself would try for minutes
+            socket.create_connection((found["host"], int(found["port"])), CONNECT_S).close()
+        except OSError as error:
+            raise _unreachable(address, target, f"no tracker answers: {error.strerror or error}") from None
         first = Worker("edge.tuning.remote")
         try:
             boards = int(first.ask({"tracker": self._tracker}, LIMIT_S))
