@@ -11,7 +11,7 @@ import tvm
 from torch import nn
 
 from edge import targets
-from edge.backends.tvm import program
+from edge.backends.tvm import library, program
 from edge.backends.tvm.rewrite import Rewritten, rewrite
 from edge.kernels.core import Core
 
@@ -31,9 +31,10 @@ def check(network: nn.Module, kernels: dict[str, int], shape: tuple[int, ...] = 
     done = rewritten(network.eval(), image)
     assert done.kernels == Counter(kernels)
     assert HOST.tvm is not None
+    module, _ = library.schedule(program.fuse(done.module), CORE)
     with tvm.transform.PassContext(opt_level=3):
         target = tvm.target.Target(HOST.tvm.model_dump(mode="json")["target"])
-        machine = tvm.relax.VirtualMachine(tvm.compile(program.fuse(done.module), target=target), tvm.cpu())
+        machine = tvm.relax.VirtualMachine(tvm.compile(module, target=target), tvm.cpu())
     with torch.no_grad():
         expected = network.double()(image.double())
     results = machine["main"](tvm.runtime.tensor(image.numpy()))
@@ -41,3 +42,8 @@ def check(network: nn.Module, kernels: dict[str, int], shape: tuple[int, ...] = 
     for result, exact in zip(results if several else [results], expected if several else [expected], strict=True):
         assert np.abs(result.numpy() - exact.numpy()).max() < 1e-5 * np.abs(exact.numpy()).max()
     return done
+
+
+def plain(done: Rewritten) -> set[str]:
+    """The kernels that no template made."""
+    return set(library.schedule(program.fuse(done.module), CORE)[1])

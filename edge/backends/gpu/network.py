@@ -13,7 +13,7 @@ from edge.backends.tvm import program
 from edge.kernels import activation
 from edge.records import EmitJob, Port
 
-OURS = {"relax.nn.conv2d": legalize_conv2d, "relax.nn.gelu": activation.legalize_gelu}
+OURS = {"relax.nn.conv2d": legalize_conv2d, "relax.nn.gelu": activation.LEGALIZE["relax.nn.gelu"]}
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,10 @@ class Dataflow:
             return made
         return None
 
+    def users(self, value: relax.Var) -> tuple[relax.Var | None, ...]:
+        """Who uses a value, each once; None is whoever called the function."""
+        return tuple(self._users[value])
+
     def next(self, value: relax.Var, *operators: str) -> tuple[relax.Var, relax.Call] | None:
         """The one use of a value, if it is a call to one of these operators and nothing else uses the value."""
         users = self._users[value]

@@ -16,8 +16,8 @@ def read(program: torch.export.ExportedProgram) -> tvm.IRModule:
     module = from_exported_program(program, keep_params_as_input=False, unwrap_unit_return_tuple=True)
     passes = [
         transform.DecomposeOpsForInference(),
-        transform.CanonicalizeBindings(),
         split_clips,
+        transform.CanonicalizeBindings(),
         # Channels last: the axis that every convolution vectorises over is contiguous in weights and result.
         transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "OHWI"]}),
         transform.Normalize(),
@@ -35,7 +35,7 @@ def fuse(module: tvm.IRModule) -> tvm.IRModule:
         transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]}),
         transform.Normalize(),
         transform.FoldConstant(),
-        transform.LegalizeOps({"relax.nn.gelu": activation.legalize_gelu}),
+        transform.LegalizeOps(activation.LEGALIZE),
         transform.RewriteDataflowReshape(),  # a view is no kernel
         transform.AnnotateTIROpPattern(),
         transform.FoldConstant(),

@@ -8,6 +8,7 @@ from typing import Any
 from tvm import relax
 
 from edge.backends.tvm.dataflow import Dataflow, constant, shape
+from edge.backends.tvm.patterns.activations import activation
 from edge.kernels.template import Array, Problem
 
 
@@ -39,12 +40,6 @@ class Refusal:
 
 
 Outcome = Match | Refusal | None
-
-ACTIVATIONS = {"relax.nn.relu": "relu", "relax.nn.gelu": "gelu"}
-"""Relax operators that an epilogue can be, by the names that problems have for them."""
-
-CLAMPS = {("none", "relax.maximum", 0.0): "relu", ("relu", "relax.minimum", 6.0): "relu6"}
-"""What the activation so far becomes when it is clamped at a constant."""
 
 
 @dataclass
@@ -78,41 +73,33 @@ class Epilogue:
 
 def epilogue(flow: Dataflow, value: relax.Var) -> Epilogue:
     """Follow a sum along its only uses: bias, then a shortcut and an activation in either order."""
-    found, channels = Epilogue(value), shape(value)[-1]
-    while step := flow.next(found.result, "relax.add", "relax.maximum", "relax.minimum", *ACTIVATIONS):
-        used, call = step
-        if call.op.name in ("relax.maximum", "relax.minimum"):
-            bound = constant(call.args[1])
-            clamp = (
-                found.activation,
-                call.op.name,
-                float(bound.item()) if bound is not None and bound.size == 1 else None,
-            )
-            if clamp not in CLAMPS:
-                break
-            found.activation = CLAMPS[clamp]
-        elif call.op.name in ACTIVATIONS:
-            if found.activation != "none":
-                break
-            found.activation = ACTIVATIONS[call.op.name]
-        else:
-            other = call.args[1] if call.args[0].same_as(found.result) else call.args[0]
-            added = constant(other)
-            nothing_else_yet = found.activation == "none" and found.shortcut is None
-            if added is not None and added.size == added.shape[-1] == channels and nothing_else_yet:
-                found.bias = added.reshape(-1) if found.bias is None else found.bias + added.reshape(-1)
-            elif (
-                added is None
-                and shape(other) == shape(value)
-                and not other.same_as(found.result)
-                and found.shortcut is None
-            ):
-                found.shortcut, found.order = other, "before" if found.activation == "none" else "after"
-            else:
-                break
-        found.result = used
-        if found.order == "after":
+    found = Epilogue(value)
+    while found.order != "after":
+        if found.activation == "none" and (named := activation(flow, found.result)) is not None:
+            found.activation, found.result = named
+        elif not _add(flow, found):
             break
     if found.order == "before" and found.activation == "none":
         found.order = "after"  # the same without an activation, and its usual name
     return found
+
+
+def _add(flow: Dataflow, found: Epilogue) -> bool:
+    """Take an addition over as bias or shortcut; whether that was possible."""
+    if (step := flow.next(found.result, "relax.add")) is None:
+        return False
+    used, call = step
+    other = call.args[1] if call.args[0].same_as(found.result) else call.args[0]
+    added, channels = constant(other), shape(found.result)[-1]
+    if found.shortcut is not None or other.same_as(found.result):
+        return False
+    if added is None:
+        if shape(other) != shape(found.result):
+            return False
+        found.shortcut, found.order = other, "before" if found.activation == "none" else "after"
+    elif found.activation == "none" and added.ndim and added.size == added.shape[-1] == channels:
+        found.bias = added.reshape(-1) if found.bias is None else found.bias + added.reshape(-1)
+    else:
+        return False
+    found.result = used
+    return True
