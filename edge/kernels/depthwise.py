@@ -159,7 +159,7 @@ class DepthwiseTemplate(Template[Depthwise, Tile]):
             result = T.arg("result", T.buffer(shape))
             inside = rows.interior(choice.rows)
             with T.sblock("root"), T.parallel(-(-rows.length // choice.rows)) as block:
-                tile = T.alloc_buffer((choice.rows, choice.columns, core.lanes), scope="local")
+                tile = T.alloc_buffer((choice.rows, choice.columns, core.lanes), scope="global")
                 tensors = _Tensors(source, weights, bias, shortcut, result, tile)
                 first = block * choice.rows
                 with T.If(T.And(block >= inside.start, block < inside.stop)):

@@ -31,7 +31,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.script.ir_builder import tirx as T
 
 from edge.kernels.core import Core
-from edge.kernels.template import FLOAT32_BYTES, Array, Choice
+from edge.kernels.template import FLOAT32_BYTES, STACK_BYTES, Array, Choice
 
 Expression: TypeAlias = tvm.ir.Expr
 
@@ -132,8 +132,6 @@ PER_REGISTER, PER_TILE = 4, 24
 """Instructions that a tile needs beside its multiply-adds: to start and store each register, and for its addresses."""
 SPARE = 2
 """Registers for what is on its way; with fewer, LLVM spills some of the tile."""
-STACK_BYTES = 1024
-"""TVM keeps a tile on the stack, from where LLVM takes it into registers, if it is smaller than this."""
 
 
 def space(rows: int, columns: int, reduction: int, core: Core) -> tuple[Tile, ...]:

@@ -133,9 +133,9 @@ class LayerNormTemplate(Template[LayerNorm, Together]):
             with T.sblock("root"), T.parallel(-(-rows // choice.rows)) as block:
                 # The last block ends with the last row: what it shares with the one before is computed twice.
                 first = T.min(block * choice.rows, rows - choice.rows)
-                sums = T.alloc_buffer((choice.rows, choice.vectors, lanes), scope="local")
-                mean = T.alloc_buffer((choice.rows,), scope="local")
-                inverse = T.alloc_buffer((choice.rows,), scope="local")
+                sums = T.alloc_buffer((choice.rows, choice.vectors, lanes), scope="global")
+                mean = T.alloc_buffer((choice.rows,), scope="global")
+                inverse = T.alloc_buffer((choice.rows,), scope="global")
 
                 def average(row: int) -> Expression:
                     parts = (sums[row, vector, lane] for vector in range(choice.vectors) for lane in range(lanes))
@@ -210,7 +210,7 @@ class ResponseNormTemplate(Template[ResponseNorm, Together]):
                 factors = T.alloc_buffer((channels,))
                 whole, rest = divmod(rows, choice.rows)
                 with T.parallel(-(-channels // width)) as block:
-                    sums = T.alloc_buffer((choice.rows, choice.vectors, lanes), scope="local")
+                    sums = T.alloc_buffer((choice.rows, choice.vectors, lanes), scope="global")
                     # The last block ends with the last channel: what it shares with the one before is summed twice.
                     first = T.min(block * width, channels - width)
                     each = list(product(range(choice.rows), range(choice.vectors)))
@@ -230,7 +230,7 @@ class ResponseNormTemplate(Template[ResponseNorm, Together]):
                         for vector in range(choice.vectors):
                             total = sum((sums[slot, vector, lane] for slot in range(choice.rows)), start=T.float32(0))
                             T.buffer_store(norms, T.sqrt(total), [first + vector * lanes + lane])
-                mean = T.alloc_buffer((1,), scope="local")
+                mean = T.alloc_buffer((1,), scope="global")
                 T.buffer_store(mean, T.float32(0), [0])
                 with T.serial(channels) as channel:
                     T.buffer_store(mean, mean[0] + norms[channel] * (1 / channels), [0])

@@ -24,6 +24,8 @@ from tvm import tirx
 from tvm.s_tir import Schedule, ScheduleError
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
+from edge.kernels.template import FLOAT32_BYTES, STACK_BYTES
+
 REDUCTION_UNROLL = 4
 
 
@@ -89,8 +91,12 @@ def _tile(width: int, channels: int, vectors: Vectors) -> tuple[int, int]:
     # Half-filled registers cost permutes and spills: whole ones, where the channels have any.
     depths = _divisors(channels)
     whole = [depth for depth in depths if depth % vectors.lanes == 0]
-    tiles = product(_divisors(width), whole or depths)
-    return max((tile for tile in tiles if registers(*tile) <= vectors.registers), key=intensity)
+    tiles = [
+        (columns, depth)
+        for columns, depth in product(_divisors(width), whole or depths)
+        if registers(columns, depth) <= vectors.registers and columns * depth * FLOAT32_BYTES < STACK_BYTES
+    ]
+    return max(tiles, key=intensity)
 
 
 def _tiled(scheduler: Schedule, vectors: Vectors) -> None:
@@ -107,11 +113,7 @@ def _tiled(scheduler: Schedule, vectors: Vectors) -> None:
             _by_row(scheduler, block, vectors)
     for block in after[:-1]:
         scheduler.compute_inline(block)
-    if after:
-        result = after[-1]
-        scheduler.set_scope(reduction, 0, "local")
-    else:
-        result = scheduler.cache_write(reduction, 0, "local")
+    result = after[-1] if after else scheduler.cache_write(reduction, 0, "global")
 
     loops = scheduler.get_loops(result)
     long = [index for index, loop in enumerate(loops) if _extent(scheduler, loop) > 1]

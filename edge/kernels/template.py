@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from edge.kernels.core import Core
 
 FLOAT32_BYTES = 4
+STACK_BYTES = 1024
+"""TVM keeps a tile on the stack, from where LLVM takes it into registers, if it is smaller than this and of the scope
+"global". Any other is a workspace, which each tile allocates and frees."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
