@@ -88,7 +88,7 @@ def test_the_weights_are_counted(tiny: TinyNetwork, emitted: Emitted) -> None:
     _, files = emitted
     parameters = torch.export.load(tiny.program).state_dict
     convolutions = sum(p.numel() * 4 for name, p in parameters.items() if p.ndim >= 2)
-    assert files["host"].notes["constants_bytes"] >= convolutions
+    assert files["host"].notes["weights_bytes"] >= convolutions
 
 
 def test_the_targets_library_is_for_its_machine_with_the_hosts_weights(
@@ -236,6 +236,17 @@ def test_threads_are_respected(emitted: Emitted, threads: int) -> None:
     command = [sys.executable, "-c", code, str(job.folder / files["host"].file), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) == threads
+
+
+def test_the_default_number_of_threads_is_the_noted_one(emitted: Emitted) -> None:
+    _, files = emitted
+    assert "one for each of the fastest cores, on x86-64 for every two" in files["host"].notes["threads by default"]
+    logical = len(os.sched_getaffinity(0))
+    code = "import tvm; print(tvm.get_global_func('runtime.NumThreads')())"
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    counted = logical // 2 if os.uname().machine == "x86_64" else logical
+    assert 1 <= int(done.stdout) <= max(1, counted)
 
 
 def test_the_pinned_ffi_can_serialise_an_expression() -> None:

@@ -56,7 +56,7 @@ def emit(job: EmitJob, prepared: Network, precision: str) -> list[EmittedFile]:
                 "kernels": ways.total(),
                 **{f"kernels {way}": count for way, count in sorted(ways.items())},
                 "launches": len(planned.launches),
-                "constants_bytes": len(planned.weights),
+                "weights_bytes": len(planned.weights),
                 "activations_bytes": planned.activation_bytes,
             },
         )

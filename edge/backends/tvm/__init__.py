@@ -29,6 +29,9 @@ from edge.records import EmitJob, EmittedFile, Port, Tool
 from edge.targets import Target
 from edge.tuning import records
 
+THREADS = "one for each of the fastest cores, on x86-64 for every two; TVM_NUM_THREADS decides otherwise"
+"""How TVM's runtime counts where nobody tells it to."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -66,7 +69,8 @@ def prepare(job: EmitJob) -> Prepared:
         **({"not ours": ", ".join(sorted(plain))} if plain else {}),
         **({"refused": dict(sorted(ours.refusals.items()))} if ours.refusals else {}),
         **({"records refused": refused} if refused else {}),
-        "constants_bytes": _constants_bytes(module),
+        "weights_bytes": _constants_bytes(module),
+        "threads by default": THREADS,
     }
     signature = exported.graph_signature
     values = {node.name: node.meta["val"] for node in exported.graph.nodes if "val" in node.meta}
@@ -88,7 +92,7 @@ def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
     files = []
     for core, name, runs_on in builds:
         file = f"{job.model}.{precision}.{name}.so"
-        library.write(prepared.module, core, job.folder / file)
+        plan = library.write(prepared.module, core, job.folder / file)
         files.append(
             EmittedFile(
                 file=file,
@@ -97,7 +101,7 @@ def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
                 inputs=prepared.inputs,
                 outputs=prepared.outputs,
                 runs_on=runs_on,
-                notes=prepared.notes,
+                notes={**prepared.notes, "peak_activation_bytes": plan.peak},
             )
         )
     return files

@@ -10,6 +10,7 @@ from typing import Any
 import tvm
 from tvm import tirx
 
+from edge.backends.tvm.memory import Plan
 from edge.kernels import plain
 from edge.kernels.core import Core
 from edge.targets import Target
@@ -37,16 +38,21 @@ def counted(ways: dict[str, str]) -> dict[str, int]:
     return {f"kernels {way}": count for way, count in sorted(Counter(ways.values()).items())}
 
 
-def write(module: tvm.IRModule, target: Target, library: Path) -> None:
+def write(module: tvm.IRModule, target: Target, library: Path) -> Plan:
     """Compile a module of scheduled kernels for a target's core and link the library.
+
+    Returns:
+        What memory the library needs.
 
     Raises:
         RuntimeError: the linker fails.
     """
     assert target.tvm is not None, "the table of formats asks for it"
-    with tvm.transform.PassContext(opt_level=3):
+    plan = Plan()
+    with tvm.transform.PassContext(opt_level=3, instruments=[plan]):
         executable = tvm.compile(module, target=tvm.target.Target(target.tvm.model_dump(mode="json")["target"]))
     executable.export_library(str(library), fcompile=_link_with(target))
+    return plan
 
 
 def _link_with(target: Target) -> Callable[..., None]:
