@@ -13,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from edge.bench import pages, statistics, table
+from edge.bench.entrant import unmade
 from edge.bench.instructions import width
 from edge.bench.peers import ENVIRONMENT, PEERS, WHEELS, locked
 from edge.bench.results import Bench, Row, best_peer, ordered, rated
@@ -76,6 +77,15 @@ def test_the_table_fits_the_terminal_and_says_why_a_row_has_no_figures() -> None
     assert "at least 100 expected" in text
     assert "no time" in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_what_the_export_could_not_make_is_a_row_with_the_reason() -> None:
+    check = {"device": "host", "status": "skipped", "reason": "the linker cannot be had"}
+    entrant = unmade({"file": None, "format": "tvm", "precision": "fp32", "checks": [check]}, "emulated")
+    assert not entrant.has_passed
+    console = Console(file=io.StringIO(), width=100)
+    console.print(table.table(bench(entrant.row, FAST)))
+    assert "skipped  TVM fp32: the linker cannot be had" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_files_are_whole_and_agree(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge.bench import peer_rows
 from edge.bench.counting import Counting
-from edge.bench.entrant import own
+from edge.bench.entrant import own, unmade
 from edge.bench.measure import Measure
 from edge.bench.results import Bench, ordered
 from edge.bench.timing import Timing
@@ -41,6 +41,7 @@ def bench(request: Request, reporter: Reporter) -> Bench:
         for entry, file in files
         if file.runtime not in NOT_BENCHED and not measure.obstacle(file)
     ]
+    ours += [unmade(entry, measure.device.name) for entry in manifest["artifacts"] if not entry["file"]]
     with opened(request.folder, reporter) as finished, reporter.running():
         peers = peer_rows.entrants(request, finished, measure, reporter)
         rows = measure.rows([*ours, *peers], finished, reporter)

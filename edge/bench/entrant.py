@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge.bench.results import Row
 from edge.devices import native
+from edge.formats import FORMATS
 from edge.manifest import Manifest, emitted_file
 from edge.records import EmittedFile
 
@@ -42,6 +43,22 @@ def check_of(entry: Manifest, device: str) -> Manifest:
     """What became of an artifact's check on a device."""
     skipped = {"status": "skipped", "reason": f"not checked on {device}"}
     return next((check for check in entry["checks"] if check["device"] == device), skipped)
+
+
+def unmade(entry: Manifest, device: str) -> Entrant:
+    """What the export was asked for and could not make: a row with the reason, lest nobody miss it."""
+    (check,) = entry["checks"]
+    row = Row(
+        runtime=FORMATS[entry["format"]].title,
+        format=entry["format"],
+        precision=entry["precision"],
+        device=device,
+        file="",
+        bytes=None,
+        status=check["status"],
+        reason=check["reason"],
+    )
+    return Entrant(row)
 
 
 def own(entry: Manifest, folder: Path, device: str) -> Entrant:
