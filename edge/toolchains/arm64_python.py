@@ -47,11 +47,16 @@ def command(root: str, module: str) -> list[str]:
 
 
 def environment(*places: str) -> Mapping[str, str]:
-    """The interpreter's variables: where modules are sought, and nothing left to chance or written beside them."""
+    """The interpreter's variables: where modules are sought, and nothing left to chance or written beside them.
+
+    Bytecode that the host has left beside some sources and not yet beside others is not read either: it would move the
+    heap, and with it what is counted.
+    """
     return {
         "PYTHONPATH": ":".join(places),
         "PYTHONSAFEPATH": "1",
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPYCACHEPREFIX": "/no-bytecode",
         "PYTHONNOUSERSITE": "1",
     }
