@@ -366,13 +366,13 @@ def dot_product(tmp_path_factory: pytest.TempPathFactory) -> RunJob:
     """A library for a Cortex-A72 that was built with the dot product, which that core lacks."""
     import dot_product
 
-    from edge.backends import tvm as backend
+    from edge.backends.tvm import library
 
     folder = tmp_path_factory.mktemp("dot")
     target = targets.load("cortex-a72")
     assert target.tvm is not None
     executable = dot_product.executable(target.tvm.model_dump(mode="json")["target"])
-    executable.export_library(str(folder / "dot.so"), fcompile=backend._link_with(target))
+    executable.export_library(str(folder / "dot.so"), fcompile=library._link_with(target))
     np.savez(folder / "values.npz", values=np.arange(16, dtype=np.float32)[None])
     ports = (Port("values", (1, 16), "", "main(0)"),), (Port("sums", (1, 4), "", "main()[0]"),)
     return RunJob("tvm", folder / "dot.so", *ports, folder / "values.npz", folder / "results.npz")
