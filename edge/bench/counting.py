@@ -102,9 +102,9 @@ class Counting:
         """What was counted, and what is not known."""
         return (
             "The core is QEMU's, in its user mode; no device.",
-            "Instructions and vector FMA are exact counts and repeat to the digit; but ONNX Runtime now and then executes "
-            "a few hundred instructions more or less. Runtimes that come as Python wheels are counted with the call from "
-            "Python and the copies in and out.",
+            "Instructions and vector FMA are exact counts and repeat to the digit; but ONNX Runtime now and then "
+            "executes a few hundred instructions more or less. Runtimes that come as Python wheels are counted with "
+            "the call from Python and the copies in and out.",
             f"Modelled cycles are the executed blocks in LLVM's model of the {self.scheduling_model}; of floor: the "
             "core's peak by the modelled cycles; ratio: the modelled cycles by those of the best float32 peer.",
             *UNKNOWN,
