@@ -9,7 +9,6 @@ import typer
 
 from edge.cli import printing
 from edge.cli.options import (
-    BUDGET,
     JOBS,
     Budget,
     Calibration,
@@ -25,6 +24,7 @@ from edge.cli.options import (
     names,
 )
 from edge.errors import ExitCode
+from edge.tuning import BUDGET
 
 
 def bench(

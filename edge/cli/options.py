@@ -30,7 +30,6 @@ Runner = Annotated[str, typer.Option(help="What measures: emulated, host, or rpc
 Budget = Annotated[int, typer.Option(min=1, help="Candidates of one kernel at most.")]
 
 JOBS = min(2, os.cpu_count() or 1)
-BUDGET = 24
 
 
 def names(values: list[str] | None) -> tuple[str, ...]:

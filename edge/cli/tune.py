@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from edge.cli import printing
-from edge.cli.options import BUDGET, JOBS, Budget, Jobs, Json, Model, Runner, TargetName
+from edge.cli.options import JOBS, Budget, Jobs, Json, Model, Runner, TargetName
 from edge.errors import ExitCode
+from edge.tuning import BUDGET
 
 Seed = Annotated[int, typer.Option(help="Decides what chance would.")]
 

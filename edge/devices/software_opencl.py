@@ -10,8 +10,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from edge import processes
 from edge.devices import Progress, native
 from edge.processes import Run
@@ -45,8 +43,7 @@ class SoftwareOpenCl:
 
     def run(self, job: RunJob) -> Run:
         """Run an artifact on all of the job's samples."""
-        with np.load(job.check_inputs) as samples:
-            plan = native.Plan(samples=len(samples[samples.files[0]]), limit_s=LIMIT_S)
+        plan = native.Plan(native.check_samples(job), limit_s=LIMIT_S)
         desk = processes.desk(job.results)
         desk.mkdir(parents=True)
         native.write_inputs(job, plan.samples, desk)

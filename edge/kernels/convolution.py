@@ -26,7 +26,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from edge.kernels import gemm
-from edge.kernels.activation import with_shortcut, with_shortcut_reference
+from edge.kernels.activation import with_shortcut_reference
 from edge.kernels.axis import Axis
 from edge.kernels.core import Core
 from edge.kernels.gemm import Expression, Stretch, Tile
@@ -147,31 +147,19 @@ class Convolution(Template[ConvolutionProblem, Tile]):
 
     def kernel(self, problem: ConvolutionProblem, choice: Tile, core: Core) -> tirx.PrimFunc:
         """See the class for the arguments."""
-        rows, outputs = problem.rows, problem.outputs
         with IRBuilder() as builder, T.prim_func(s_tir=True):
             T.func_name("convolution")
             T.func_attr({"tirx.noalias": True})
-            image = _argument("input", *_shape(problem))
-            shortcut = _argument("shortcut", rows, outputs) if problem.shortcut != "none" else None
-            weights = _argument("weights", outputs * problem.reduction)
-            bias = _argument("bias", outputs) if problem.bias else None
-            result = _argument("result", rows, outputs)
+            image = gemm.argument("input", *_shape(problem))
+            given = gemm.operands(problem)
             scratch = _copy(problem, image) if _is_copied(problem) else None
 
             def source(row: Expression, x: Expression) -> Expression:
                 return _at(problem, image, row, x) if scratch is None else scratch[row, x]
 
             stretches = [_stretch(problem, source)]
-
-            def start(column: Expression) -> Expression:
-                return tirx.const(0, "float32") if bias is None else bias[column]
-
-            def epilogue(total: Expression, row: Expression, column: Expression) -> Expression:
-                other = None if shortcut is None else shortcut[row, column]
-                return with_shortcut(problem.activation, problem.shortcut, total, other)
-
-            gemm.product(result, weights, stretches, start, epilogue, choice)
-        function = gemm.schedule(builder.get(), rows, outputs, stretches, choice)
+            gemm.product(problem, given, stretches, choice)
+        function = gemm.schedule(builder.get(), problem, stretches, choice)
         if _is_copied(problem):
             function = _schedule_copy(function, problem, core)
         return function.with_attr("tirx.is_scheduled", True)
@@ -181,7 +169,7 @@ class Convolution(Template[ConvolutionProblem, Tile]):
         kernels, *bias = weights
         ordered = kernels.transpose((0, 2, 1, 3) if problem.layout == "NCHW" else (0, 2, 3, 1))
         matrix = ordered.reshape(problem.outputs, problem.reduction)
-        return (gemm.pack(matrix, choice), *(np.ascontiguousarray(values, dtype=np.float32) for values in bias))
+        return gemm.constants(matrix, choice, *bias)
 
     def reference(self, problem: ConvolutionProblem, *arrays: Array) -> Array:
         """The formula of the module, one kernel position at a time."""
@@ -200,10 +188,6 @@ class Convolution(Template[ConvolutionProblem, Tile]):
                 total += lines[:, dx :: across.stride][:, : across.length] @ kernels[:, :, dy, dx].T
         result = total.reshape(problem.rows, problem.outputs) + sum(bias)
         return with_shortcut_reference(problem.activation, problem.shortcut, result, *shortcut)
-
-
-def _argument(name: str, *shape: int) -> tirx.Buffer:
-    return T.arg(name, T.buffer(shape, "float32"))
 
 
 def _shape(problem: ConvolutionProblem) -> tuple[int, int, int]:

@@ -177,15 +177,19 @@ class DepthwiseTemplate(Template[Depthwise, Tile]):
     def reference(self, problem: Depthwise, *arrays: Array) -> Array:
         """The formula of this module, one kernel position at a time."""
         source, *more, kernel, bias = arrays
-        rows, columns = problem.rows, problem.columns
-        result = np.zeros((1, rows.length, columns.length, problem.channels), source.dtype) + bias
-        top, left, bottom, right = problem.padding
-        padded = np.pad(source, ((0, 0), (top, bottom), (left, right), (0, 0)))
-        for ky, kx in product(*map(range, problem.kernel)):
-            down = slice(ky, ky + (rows.length - 1) * problem.stride + 1, problem.stride)
-            across = slice(kx, kx + (columns.length - 1) * problem.stride + 1, problem.stride)
-            result += padded[:, down, across] * kernel[ky, kx]
+        result = convolved(source, kernel, problem.rows, problem.columns) + bias
         return with_shortcut_reference(problem.activation, problem.shortcut, result, *more)
+
+
+def convolved(source: Array, kernel: Array, rows: Axis, columns: Axis) -> Array:
+    """Every channel of an image (1, height, width, channels) by itself, with a kernel (rows, columns, channels)."""
+    padded = np.pad(source, ((0, 0), (rows.before, rows.after), (columns.before, columns.after), (0, 0)))
+    result = np.zeros((1, rows.length, columns.length, source.shape[-1]), source.dtype)
+    for ky, kx in product(range(rows.kernel), range(columns.kernel)):
+        down = slice(ky, ky + (rows.length - 1) * rows.stride + 1, rows.stride)
+        across = slice(kx, kx + (columns.length - 1) * columns.stride + 1, columns.stride)
+        result += padded[:, down, across] * kernel[ky, kx]
+    return result
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import tvm
@@ -30,6 +30,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.script.ir_builder import tirx as T
 
+from edge.kernels.activation import with_shortcut
 from edge.kernels.core import Core
 from edge.kernels.template import FLOAT32_BYTES, STACK_BYTES, Array, Choice
 
@@ -120,6 +121,11 @@ def pack(weights: Array, tile: Tile) -> Array:
     return np.ascontiguousarray(np.concatenate(panels), dtype=np.float32)
 
 
+def constants(weights: Array, tile: Tile, *bias: Array) -> tuple[Array, ...]:
+    """A product's constants: the weights (outputs, reduction) packed, and the bias, if there is one, as it is."""
+    return (pack(weights, tile), *(np.ascontiguousarray(values, dtype=np.float32) for values in bias))
+
+
 # The space of choices and the rule for the default.
 
 MOST_ROWS = 16
@@ -183,29 +189,81 @@ def estimate(rows: int, columns: int, reduction: int, tile: Tile) -> int:
 # The kernel.
 
 
-def product(
-    result: tirx.Buffer,
-    weights: tirx.Buffer,
-    stretches: Sequence[Stretch],
-    start: Callable[[Expression], Expression],
-    epilogue: Callable[[Expression, Expression, Expression], Expression],
-    tile: Tile,
-) -> None:
+class Product(Protocol):
+    """What a problem says of its product: the result's size, and what is done with the sums."""
+
+    @property
+    def rows(self) -> int:
+        """Positions of the result."""
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the result."""
+
+    @property
+    def reduction(self) -> int:
+        """Steps of the sum for one element of the result."""
+
+    @property
+    def bias(self) -> bool:
+        """Whether there is one."""
+
+    @property
+    def activation(self) -> str:
+        """A name that ``edge.kernels.activation`` knows."""
+
+    @property
+    def shortcut(self) -> str:
+        """Whether a tensor like the result is added "before" or "after" the activation, or "none"."""
+
+
+@dataclass(frozen=True)
+class Operands:
+    """A product's arguments behind its input: shortcut (rows, outputs), weights and bias as packed, the result."""
+
+    shortcut: tirx.Buffer | None
+    weights: tirx.Buffer
+    bias: tirx.Buffer | None
+    result: tirx.Buffer
+
+
+def argument(name: str, *shape: int) -> tirx.Buffer:
+    """The next argument of the function that is being built, in float32."""
+    return T.arg(name, T.buffer(shape, "float32"))
+
+
+def operands(problem: Product) -> Operands:
+    """The last arguments of the function that is being built."""
+    size = (problem.rows, problem.outputs)
+    return Operands(
+        shortcut=argument("shortcut", *size) if problem.shortcut != "none" else None,
+        weights=argument("weights", problem.outputs * problem.reduction),
+        bias=argument("bias", problem.outputs) if problem.bias else None,
+        result=argument("result", *size),
+    )
+
+
+def product(problem: Product, given: Operands, stretches: Sequence[Stretch], tile: Tile) -> None:
     """Write the product into the function that is being built, for ``schedule`` to arrange.
 
     Args:
-        result: (rows, columns).
-        weights: as ``pack`` makes them.
+        problem: whose product it is.
+        given: its arguments.
         stretches: the reduction.
-        start: what the sum of a column starts with.
-        epilogue: the result from the sum, the row and the column.
         tile: the choice.
     """
-    rows, columns = map(int, result.shape)
-    reduction = sum(stretch.length * stretch.repeats for stretch in stretches)
-    for region in regions(rows, columns, tile):
+
+    def start(column: Expression) -> Expression:
+        return tirx.const(0, "float32") if given.bias is None else given.bias[column]
+
+    def epilogue(total: Expression, row: Expression, column: Expression) -> Expression:
+        other = None if given.shortcut is None else given.shortcut[row, column]
+        return with_shortcut(problem.activation, problem.shortcut, total, other)
+
+    steps = _in_steps(stretches, tile.unroll)
+    for region in regions(problem.rows, problem.outputs, tile):
         with T.sblock(f"region_{region.name}"):
-            _region(region, result, weights, reduction, _in_steps(stretches, tile.unroll), start, epilogue)
+            _region(region, given.result, given.weights, problem.reduction, steps, start, epilogue)
 
 
 def _in_steps(stretches: Sequence[Stretch], unroll: int) -> list[Stretch]:
@@ -252,13 +310,11 @@ def _region(
         T.buffer_store(result, epilogue(before[i, j], row, column), [row, column])
 
 
-def schedule(
-    function: tirx.PrimFunc, rows: int, columns: int, stretches: Sequence[Stretch], tile: Tile
-) -> tirx.PrimFunc:
+def schedule(function: tirx.PrimFunc, problem: Product, stretches: Sequence[Stretch], tile: Tile) -> tirx.PrimFunc:
     """Arrange the loops of every region of a function that ``product`` wrote."""
     scheduler = Schedule(tvm.IRModule({"main": function}))
     number = len(_in_steps(stretches, tile.unroll))
-    for region in regions(rows, columns, tile):
+    for region in regions(problem.rows, problem.outputs, tile):
         result = scheduler.get_sblock(f"result_{region.name}")
         sums = [scheduler.get_sblock(f"sum_{region.name}_{index}") for index in range(number)]
         _arrange(scheduler, region, result, sums, tile)

@@ -28,6 +28,7 @@ from edge.kernels import lines
 from edge.kernels.activation import with_shortcut, with_shortcut_reference
 from edge.kernels.axis import Axis
 from edge.kernels.core import Core
+from edge.kernels.depthwise import convolved
 from edge.kernels.lines import Expression, Lines, LineTile
 from edge.kernels.template import FLOAT32_BYTES, Array, Problem, Template
 from edge.kernels.winograd import TAPS
@@ -173,12 +174,7 @@ class LargeKernelTemplate(Template[LargeKernel, LineTile]):
     def reference(self, problem: LargeKernel, *arrays: Array) -> Array:
         """The formula of this module, one kernel position at a time."""
         source, *more, kernel, bias = arrays
-        rows, columns = problem.rows.length, problem.columns.length
-        result = np.zeros((1, rows, columns, problem.channels), source.dtype) + bias
-        top, left, bottom, right = problem.padding
-        padded = np.pad(source, ((0, 0), (top, bottom), (left, right), (0, 0)))
-        for ky, kx in np.ndindex(*problem.kernel):
-            result += padded[:, ky : ky + rows, kx : kx + columns] * kernel[ky, kx]
+        result = convolved(source, kernel, problem.rows, problem.columns) + bias
         return with_shortcut_reference(problem.activation, problem.shortcut, result, *more)
 
 

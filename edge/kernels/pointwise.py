@@ -17,7 +17,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from edge.kernels import gemm
-from edge.kernels.activation import with_shortcut, with_shortcut_reference
+from edge.kernels.activation import with_shortcut_reference
 from edge.kernels.core import Core
 from edge.kernels.gemm import Expression, Stretch, Tile
 from edge.kernels.template import FLOAT32_BYTES, Array, Problem, Template
@@ -109,29 +109,17 @@ class Pointwise(Template[PointwiseProblem, Tile]):
             T.func_name("pointwise")
             T.func_attr({"tirx.noalias": True})
             if problem.partial:
-                convolved = _argument("convolved", problem.rows, problem.partial)
+                convolved = gemm.argument("convolved", problem.rows, problem.partial)
                 stretches.append(Stretch(0, problem.partial, lambda row, _, step: convolved[row, step]))
             stretches.append(_window(problem) if problem.window > 1 else _row(problem))
-            shortcut = _argument("shortcut", problem.rows, problem.outputs) if problem.shortcut != "none" else None
-            weights = _argument("weights", problem.outputs * problem.reduction)
-            bias = _argument("bias", problem.outputs) if problem.bias else None
-            result = _argument("result", problem.rows, problem.outputs)
-
-            def start(column: Expression) -> Expression:
-                return tirx.const(0, "float32") if bias is None else bias[column]
-
-            def epilogue(total: Expression, row: Expression, column: Expression) -> Expression:
-                other = None if shortcut is None else shortcut[row, column]
-                return with_shortcut(problem.activation, problem.shortcut, total, other)
-
-            gemm.product(result, weights, stretches, start, epilogue, choice)
-        scheduled = gemm.schedule(builder.get(), problem.rows, problem.outputs, stretches, choice)
+            gemm.product(problem, gemm.operands(problem), stretches, choice)
+        scheduled = gemm.schedule(builder.get(), problem, stretches, choice)
         return scheduled.with_attr("tirx.is_scheduled", True)
 
     def pack(self, problem: PointwiseProblem, choice: Tile, *weights: Array) -> tuple[Array, ...]:
         """Panels of weights, and the bias as it is."""
         matrix, *bias = weights
-        return (gemm.pack(matrix, choice), *(np.ascontiguousarray(values, dtype=np.float32) for values in bias))
+        return gemm.constants(matrix, choice, *bias)
 
     def reference(self, problem: PointwiseProblem, *arrays: Array) -> Array:
         """The formula of the module."""
@@ -160,13 +148,9 @@ def windows(problem: PointwiseProblem, image: Array) -> Array:
     return cut.reshape(problem.rows, problem.reduction)
 
 
-def _argument(name: str, *shape: int) -> tirx.Buffer:
-    return T.arg(name, T.buffer(shape, "float32"))
-
-
 def _row(problem: PointwiseProblem) -> Stretch:
     """All channels of a position, or those that the partial convolution left."""
-    image = _argument("input", problem.rows, problem.inputs)
+    image = gemm.argument("input", problem.rows, problem.inputs)
     first = problem.partial
     return Stretch(first, problem.inputs - first, lambda row, _, step: image[row, first + step])
 
@@ -176,14 +160,14 @@ def _window(problem: PointwiseProblem) -> Stretch:
     side, channels = problem.window, problem.inputs
     across = problem.width // side
     if problem.layout == "NHWC":
-        image = _argument("input", problem.height, problem.width, channels)
+        image = gemm.argument("input", problem.height, problem.width, channels)
 
         def of_image(row: Expression, repeat: Expression, step: Expression) -> Expression:
             return image[row // across * side + repeat, row % across * side + step // channels, step % channels]
 
         return Stretch(0, side * channels, of_image, repeats=side, period=side * channels)
 
-    planes = _argument("input", channels, problem.height, problem.width)
+    planes = gemm.argument("input", channels, problem.height, problem.width)
 
     def of_planes(row: Expression, repeat: Expression, step: Expression) -> Expression:
         return planes[repeat // side, row // across * side + repeat % side, row % across * side + step]

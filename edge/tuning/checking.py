@@ -5,23 +5,21 @@ Rebuilds the kernels of some records and measures them again, without what earli
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from edge.errors import EdgeError
 from edge.kernels.core import Core
 from edge.records import to_json
 from edge.targets import Target
+from edge.tuning.far_side import main
 from edge.tuning.find import find
 from edge.tuning.journal import Journal
 from edge.tuning.measuring import Measurements
 from edge.tuning.records import refusal
 from edge.tuning.task import Task
 from edge.tuning.workers import Fault
-from edge.worker import Events, end_with_parent
+from edge.worker import Events
 
 
 def run(job: dict[str, Any], events: Events) -> None:
@@ -55,9 +53,4 @@ def run(job: dict[str, Any], events: Events) -> None:
 
 
 if __name__ == "__main__":
-    end_with_parent()
-    appended = Events(Path(sys.argv[2]))
-    try:
-        run(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), appended)
-    except EdgeError as error:
-        appended.report(event="ended", reason=error.message)
+    main(run)

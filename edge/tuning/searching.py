@@ -6,18 +6,16 @@ and in the compile workers, never in the command's own process.
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from edge.errors import EdgeError
 from edge.kernels.core import Core
 from edge.records import to_json
 from edge.targets import Target
 from edge.tuning import collecting, metaschedule
+from edge.tuning.far_side import main
 from edge.tuning.find import find
 from edge.tuning.journal import Journal
 from edge.tuning.measuring import Measurements
@@ -25,7 +23,7 @@ from edge.tuning.runners import Cost, Runner
 from edge.tuning.search import search
 from edge.tuning.task import Task
 from edge.tuning.workers import Fault
-from edge.worker import Events, end_with_parent
+from edge.worker import Events
 
 FINALISTS = 3
 
@@ -110,9 +108,4 @@ def _best(task: Task, costs: dict[int, float], measurements: Measurements, close
 
 
 if __name__ == "__main__":
-    end_with_parent()
-    appended = Events(Path(sys.argv[2]))
-    try:
-        run(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), appended)
-    except EdgeError as error:
-        appended.report(event="ended", reason=error.message)
+    main(run)

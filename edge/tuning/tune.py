@@ -14,13 +14,11 @@ from edge.errors import ExportError, InputError
 from edge.progress import Reporter
 from edge.targets import Target
 from edge.toolchains.places import PRIVATE
-from edge.tuning import records
+from edge.tuning import BUDGET, records
 from edge.tuning.records import Measurement, Record, Records
 
 JOURNALS = PRIVATE / "tuning"
 LIMIT_S = 24 * 3600
-BUDGET = 24
-"""Candidates of one kernel; a space of no more is searched exhaustively."""
 
 
 @dataclass(frozen=True)
