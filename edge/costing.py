@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from edge.cost import counter
-from edge.cost.cost import cost
+from edge.cost.cost import Cost, cost
 from edge.cost.places import Places
 from edge.devices.emulated import Emulated
 from edge.errors import ExportError, UsageError
 from edge.finished import Finished, chosen, opened
 from edge.manifest import Manifest, emitted_file
 from edge.parity import vectors as check_vectors
+from edge.processes import Run
 from edge.progress import Reporter
 from edge.records import RunJob, to_json
 
@@ -73,9 +74,20 @@ def _cost(finished: Finished, entry: Manifest, device: Emulated) -> Manifest:
             target=finished.target.name,
             next_step="`edge verify` shows what it does wrong; name the other artifacts to leave it out",
         )
-    places = Places(run.libraries, run.executed.parent)
-    found = cost(counter.read(run.executed), places, finished.target, finished.manifest["network"]["macs"])
+    found = cost_of(run, finished)
     return {"device": device.name, "runtime": run.runtime, "ran": found.audit.ran, **to_json(found)}
+
+
+def cost_of(run: Run, finished: Finished) -> Cost:
+    """What a counted run cost, in the network of a finished export.
+
+    Raises:
+        ExportError: the counts cannot be read.
+        SetupError: LLVM cannot be had, or failed.
+    """
+    assert run.executed is not None
+    places = Places(run.libraries, run.executed.parent)
+    return cost(counter.read(run.executed), places, finished.target, finished.manifest["network"]["macs"])
 
 
 def figures(manifest: Manifest, names: list[str]) -> list[dict[str, Any]]:

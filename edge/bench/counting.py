@@ -12,9 +12,7 @@ from edge.bench.entrant import Entrant, check_of
 from edge.bench.peers import WHEELS
 from edge.bench.quantities import verdict
 from edge.bench.results import Row
-from edge.cost import counter
-from edge.cost.cost import UNKNOWN, cost
-from edge.cost.places import Places
+from edge.cost.cost import UNKNOWN
 from edge.devices import Device
 from edge.devices.emulated import Emulated
 from edge.errors import ExportError, SetupError
@@ -91,9 +89,8 @@ class Counting:
         run = self._peers.count(job)
         if run.executed is None:
             return entrant.failed(f"counting: {run.reason}")
-        places = Places(run.libraries, run.executed.parent)
         try:
-            found = cost(counter.read(run.executed), places, finished.target, finished.manifest["network"]["macs"])
+            found = costing.cost_of(run, finished)
         except (ExportError, SetupError) as error:
             return entrant.failed(f"counting: {error.message}")
         return replace(entrant, row=entrant.row.costing(to_json(found)))

@@ -14,7 +14,8 @@ from edge.errors import ExportError, SetupError
 from edge.fingerprint import file_digest, text_digest
 from edge.targets.profile import Caches
 from edge.toolchains import arm64, debian
-from edge.toolchains.environments import Progress, exclusive
+from edge.toolchains.environments import Progress
+from edge.toolchains.once import made_once
 from edge.toolchains.places import PRIVATE
 
 SOURCE = Path(__file__).with_name("counter.c")
@@ -83,24 +84,19 @@ def ensure(progress: Progress = debian.print_progress) -> Path:
     sysroot = arm64.ensure(progress)
     parts = (file_digest(SOURCE), *OPTIONS, str(debian.versions(arm64.NAME)["gcc-12"]))
     plugin = FOLDER / f"counter-{text_digest(parts)[:16]}.so"
-    if not plugin.is_file():
-        with exclusive(FOLDER / ".lock"):
-            if not plugin.is_file():
-                _compile(sysroot, plugin)
-                progress("instruction counter: compiled")
+    if made_once(plugin, lambda partial: _compile(sysroot, partial)):
+        progress("instruction counter: compiled")
     return plugin
 
 
 def _compile(sysroot: Path, plugin: Path) -> None:
-    partial = plugin.with_suffix(".partial")
-    result = arm64.program("gcc").run(f"--sysroot={sysroot}", *OPTIONS, "-o", partial, SOURCE)
+    result = arm64.program("gcc").run(f"--sysroot={sysroot}", *OPTIONS, "-o", plugin, SOURCE)
     if result.returncode:
         raise SetupError(
             f"the instruction counter does not compile: {result.stderr.strip()[:400]}",
             stage="setup",
             next_step=f"remove {sysroot}, so that the compiler is unpacked again",
         )
-    partial.rename(plugin)
 
 
 def options(plugin: Path, profile: Path, caches: Caches | None = None) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from edge.fingerprint import file_digest, text_digest
 from edge.toolchains import debian, pocl
-from edge.toolchains.environments import Progress, exclusive
+from edge.toolchains.environments import Progress
+from edge.toolchains.once import made_once
 from edge.toolchains.places import PRIVATE
 
 FOLDER = PRIVATE / "opencl-host"
@@ -23,11 +24,6 @@ def ensure(progress: Progress = debian.print_progress) -> Path:
     pocl.ensure(progress)
     parts = (file_digest(SOURCES), *OPTIONS, repr(debian.versions(pocl.NAME)))
     program = FOLDER / f"run-{text_digest(parts)[:16]}"
-    if not program.is_file():
-        with exclusive(FOLDER / ".lock"):
-            if not program.is_file():
-                partial = program.with_suffix(".partial")
-                pocl.compile_program(sorted(SOURCES.glob("*.c")), OPTIONS, partial)
-                partial.rename(program)
-                progress("OpenCL host: compiled")
+    if made_once(program, lambda partial: pocl.compile_program(sorted(SOURCES.glob("*.c")), OPTIONS, partial)):
+        progress("OpenCL host: compiled")
     return program

@@ -21,7 +21,8 @@ from edge.errors import ExportError, SetupError
 from edge.fingerprint import file_digest, text_digest
 from edge.targets import Target
 from edge.toolchains import arm64, debian, wheels
-from edge.toolchains.environments import Progress, exclusive
+from edge.toolchains.environments import Progress
+from edge.toolchains.once import made_once
 from edge.toolchains.places import PRIVATE
 from edge.tuning.compiled import Shapes
 
@@ -128,19 +129,19 @@ def ensure(progress: Progress = debian.print_progress) -> Path:
     sysroot, headers = arm64.ensure(progress), wheels.ensure(WHEELS, progress) / "tvm_ffi/include"
     parts = (file_digest(SOURCE), wheels.digest(WHEELS), *OPTIONS, repr(debian.versions(arm64.NAME)))
     runner = FOLDER / f"runner-{text_digest(parts)[:16]}.o"
-    if not runner.is_file():
-        with exclusive(FOLDER / ".lock"):
-            partial = runner.with_suffix(".partial")
-            done = _compiler().run(f"--sysroot={sysroot}", *OPTIONS, "-isystem", headers, "-o", partial, SOURCE)
-            if done.returncode:
-                raise SetupError(
-                    f"the kernel runner does not compile: {done.stderr.strip()[:400]}",
-                    stage="setup",
-                    next_step=f"remove {sysroot}, so that the compiler is unpacked again",
-                )
-            partial.rename(runner)
-            progress("kernel runner: compiled")
+    if made_once(runner, lambda partial: _compile(sysroot, headers, partial)):
+        progress("kernel runner: compiled")
     return runner
+
+
+def _compile(sysroot: Path, headers: Path, runner: Path) -> None:
+    done = _compiler().run(f"--sysroot={sysroot}", *OPTIONS, "-isystem", headers, "-o", runner, SOURCE)
+    if done.returncode:
+        raise SetupError(
+            f"the kernel runner does not compile: {done.stderr.strip()[:400]}",
+            stage="setup",
+            next_step=f"remove {sysroot}, so that the compiler is unpacked again",
+        )
 
 
 def _compiler() -> debian.Program:

@@ -13,7 +13,7 @@ kernels read them. What loads it is TVM's runtime (libtvm_runtime and libtvm_ffi
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -72,14 +72,8 @@ def prepare(job: EmitJob) -> Prepared:
         "weights_bytes": _constants_bytes(module),
         "threads by default": THREADS,
     }
-    signature = exported.graph_signature
-    values = {node.name: node.meta["val"] for node in exported.graph.nodes if "val" in node.meta}
-    return Prepared(
-        module,
-        _ports(job.inputs, [values[name] for name in signature.user_inputs], "main({})"),
-        _ports(job.outputs, [values[name] for name in signature.user_outputs], "main()[{}]"),
-        notes,
-    )
+    inputs, outputs = program.ports(exported, job)
+    return Prepared(module, _tensors(inputs, "main({})"), _tensors(outputs, "main()[{}]"), notes)
 
 
 def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
@@ -107,11 +101,9 @@ def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
     return files
 
 
-def _ports(names: tuple[str, ...], values: list[torch.Tensor], tensor: str) -> tuple[Port, ...]:
-    return tuple(
-        Port(name, tuple(value.shape), "NCHW" if value.ndim == 4 else "", tensor.format(index))
-        for index, (name, value) in enumerate(zip(names, values, strict=True))
-    )
+def _tensors(ports: tuple[Port, ...], tensor: str) -> tuple[Port, ...]:
+    """The ports, each with its place among the arguments or results as its tensor's name."""
+    return tuple(replace(port, tensor=tensor.format(index)) for index, port in enumerate(ports))
 
 
 def _constants_bytes(module: tvm.IRModule) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import tvm
 from tvm.relax import transform
@@ -9,6 +11,9 @@ from tvm.relax.frontend.torch import from_exported_program
 
 from edge.backends.tvm.clips import split_clips
 from edge.kernels import activation
+from edge.records import EmitJob, Port
+
+LEGALIZE = (transform.LegalizeOps(activation.LEGALIZE),)
 
 
 def read(program: torch.export.ExportedProgram) -> tvm.IRModule:
@@ -27,15 +32,34 @@ def read(program: torch.export.ExportedProgram) -> tvm.IRModule:
     return _run(module, passes)
 
 
-def fuse(module: tvm.IRModule) -> tvm.IRModule:
-    """The operators that are left as kernels, fused by TVM's own rules."""
+def ports(program: torch.export.ExportedProgram, job: EmitJob) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """The inputs and outputs of the program that a job saved, by the job's names."""
+    signature = program.graph_signature
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
+    return _ports(job.inputs, signature.user_inputs, values), _ports(job.outputs, signature.user_outputs, values)
+
+
+def _ports(names: tuple[str, ...], nodes: Sequence[str], values: dict[str, torch.Tensor]) -> tuple[Port, ...]:
+    shapes = [tuple(values[node].shape) for node in nodes]
+    return tuple(
+        Port(name, shape, "NCHW" if len(shape) == 4 else "", name) for name, shape in zip(names, shapes, strict=True)
+    )
+
+
+def fuse(module: tvm.IRModule, legalize: Sequence[tvm.transform.Pass] = LEGALIZE) -> tvm.IRModule:
+    """The operators that are left as kernels, fused by TVM's own rules.
+
+    Args:
+        module: operators, and maybe kernels among them.
+        legalize: the passes that make kernels of operators.
+    """
     passes = [
         transform.DeadCodeElimination(),
-        # The plain schedule vectorises over the last axis of the weights.
+        # Kernels that no template makes read neighbouring channels of the weights too.
         transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]}),
         transform.Normalize(),
         transform.FoldConstant(),
-        transform.LegalizeOps(activation.LEGALIZE),
+        *legalize,
         transform.RewriteDataflowReshape(),  # a view is no kernel
         transform.AnnotateTIROpPattern(),
         transform.FoldConstant(),
