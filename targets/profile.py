@@ -37,6 +37,7 @@ class Core(_Record):
         vector_registers: how many there are.
         peak_flop_per_cycle: of one core, a multiply-add counting as two; by the precision that is multiplied, where the
             core has an instruction for it (fp16 FMA; int8 dot product, or widening multiplies of bytes).
+        software_prefetch: kernels of ours gain by asking for weights ahead, where somebody has measured that.
     """
 
     triple: str
@@ -47,6 +48,7 @@ class Core(_Record):
     vector_bits: Count
     vector_registers: Count
     peak_flop_per_cycle: dict[Precision, Count]
+    software_prefetch: bool = False
 
     @property
     def machine(self) -> str:

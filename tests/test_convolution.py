@@ -123,6 +123,6 @@ def test_the_default_is_near_the_peak_of_a_cortex_a72(
 ) -> None:
     target = targets.load("cortex-a72")
     kernel = TEMPLATE.kernel(problem, TEMPLATE.default(problem, NEON), NEON)
-    measured = emulated.measure(tmp_path / "kernel.o", compile_kernel(kernel, target, tmp_path / "kernel.o"), target)
+    measured = emulated.measure(compile_kernel(kernel, target, tmp_path / "kernel.o"), target)
     assert share < measured.share_of_floor(problem.macs, target) < 1
     assert not any("[sp" in line for line in measured.hottest[0].listing), measured.hottest[0]

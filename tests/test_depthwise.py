@@ -113,8 +113,10 @@ def test_the_default_is_in_the_space_and_leaves_registers(core: object) -> None:
 def test_the_default_reaches_its_roofline_on_a_cortex_a72(problem: Depthwise, tmp_path: Path) -> None:
     target = targets.load("cortex-a72")
     small = replace(problem, channels=16)
-    shapes = compile_kernel(TEMPLATE.kernel(small, TEMPLATE.default(small, NEON), NEON), target, tmp_path / "kernel.o")
-    measured = emulated.measure(tmp_path / "kernel.o", shapes, target)
+    compiled = compile_kernel(
+        TEMPLATE.kernel(small, TEMPLATE.default(small, NEON), NEON), target, tmp_path / "kernel.o"
+    )
+    measured = emulated.measure(compiled, target)
     assert 0.7 < measured.share_of_floor(small.macs, target) < 1
     for block in measured.hottest:
         assert not any(line.startswith("st") and "[sp" in line for line in block.listing), str(block)

@@ -105,8 +105,8 @@ def test_problems_are_counted_and_choices_are_plain(problem: LargeKernel, core: 
 def test_a_strip_beats_its_own_formula_at_peak_on_a_cortex_a72(tmp_path: Path) -> None:
     target, problem = targets.load("cortex-a72"), LargeKernel(56, 56, 4, (3, 51), (1, 25, 1, 25))
     kernel = TEMPLATE.kernel(problem, TEMPLATE.default(problem, NEON), NEON)
-    shapes = compile_kernel(kernel, target, tmp_path / "kernel.o")
-    measured = emulated.measure(tmp_path / "kernel.o", shapes, target)
+    compiled = compile_kernel(kernel, target, tmp_path / "kernel.o")
+    measured = emulated.measure(compiled, target)
     assert measured.share_of_floor(problem.macs, target) > 1.2
     hottest = measured.hottest[0]
     assert hottest.share > 0.6

@@ -93,6 +93,6 @@ def test_a_vector_of_values_takes_a_few_cycles_on_a_cortex_a72(kind: str, cycles
     template, make = KINDS[kind]
     problem, target = make(196, 96, 1e-6), targets.load("cortex-a72")
     kernel = template.kernel(problem, template.default(problem, NEON), NEON)
-    shapes = compile_kernel(kernel, target, tmp_path / "kernel.o")
-    measured = emulated.measure(tmp_path / "kernel.o", shapes, target)
+    compiled = compile_kernel(kernel, target, tmp_path / "kernel.o")
+    measured = emulated.measure(compiled, target)
     assert measured.modelled_cycles < cycles * problem.rows * problem.channels / NEON.lanes

@@ -91,5 +91,5 @@ def test_ten_channels_waste_no_lanes_on_a_core_with_narrow_pipes(tmp_path: Path)
 
 def share(problem: PartialProblem, tile: Tile, folder: Path) -> float:
     target = targets.load("cortex-a72")
-    shapes = compile_kernel(TEMPLATE.kernel(problem, tile, NEON), target, folder / "kernel.o")
-    return emulated.measure(folder / "kernel.o", shapes, target).share_of_floor(problem.macs, target)
+    compiled = compile_kernel(TEMPLATE.kernel(problem, tile, NEON), target, folder / "kernel.o")
+    return emulated.measure(compiled, target).share_of_floor(problem.macs, target)

@@ -67,7 +67,7 @@ def test_it_computes_the_product(target: Target) -> None:
 
 @pytest.mark.slow  # unpacks the tools for Arm where they are not
 def test_a_product_is_near_the_peak_of_a_cortex_a72(tmp_path: Path) -> None:
-    shapes = compile_kernel(scheduled(NARROW), NARROW, tmp_path / "kernel.o")
-    measured = emulated.measure(tmp_path / "kernel.o", shapes, NARROW)
+    compiled = compile_kernel(scheduled(NARROW), NARROW, tmp_path / "kernel.o")
+    measured = emulated.measure(compiled, NARROW)
     assert measured.share_of_floor(ROWS * COLUMNS * DEPTH, NARROW) > 0.9
     assert not any("[sp" in line for line in measured.hottest[0].listing), measured.hottest[0]

@@ -143,8 +143,8 @@ def test_one_kernel_is_faster_than_two_strips_and_far_faster_than_the_dense_form
 
     def cycles(template: ShiftwiseTemplate | LargeKernelTemplate, problem: Shiftwise | LargeKernel) -> int:
         kernel = template.kernel(problem, template.default(problem, NEON), NEON)
-        shapes = compile_kernel(kernel, target, tmp_path / "kernel.o")
-        return emulated.measure(tmp_path / "kernel.o", shapes, target).modelled_cycles
+        compiled = compile_kernel(kernel, target, tmp_path / "kernel.o")
+        return emulated.measure(compiled, target).modelled_cycles
 
     whole = cycles(TEMPLATE, Shiftwise(56, 56, 10, (2, 7), (-25, 25), (-25, 25)))
     across = cycles(LargeKernelTemplate(), LargeKernel(56, 56, 8, (3, 51), (1, 25, 1, 25)))

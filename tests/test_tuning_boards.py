@@ -18,8 +18,7 @@ from edge.errors import SetupError, UsageError
 from edge.kernels.core import Core
 from edge.kernels.depthwise import Depthwise, DepthwiseTemplate
 from edge.tuning.boards import Boards
-from edge.tuning.compiled import compile_kernel
-from edge.tuning.runners import Kernel
+from edge.tuning.compiled import Kernel, compile_kernel
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +93,7 @@ def kernels(folder: Path) -> list[Kernel]:
     made = []
     for index, choice in enumerate(template.space(PROBLEM, core)[:4]):
         file = folder / f"{index}.so"
-        made.append(Kernel(file, compile_kernel(template.kernel(PROBLEM, choice, core), HOST, file)))
+        made.append(compile_kernel(template.kernel(PROBLEM, choice, core), HOST, file))
     return made
 
 

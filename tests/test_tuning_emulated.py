@@ -11,7 +11,7 @@ from edge import targets
 from edge.errors import ExportError
 from edge.kernels import plain
 from edge.tuning import emulated
-from edge.tuning.compiled import argument_shapes, compile_kernel
+from edge.tuning.compiled import Kernel, argument_shapes, compile_kernel
 
 pytestmark = pytest.mark.slow  # the first of them unpacks the tools for Arm
 
@@ -29,13 +29,12 @@ def product(rows: int = ROWS, *, scratch: bool = False) -> tirx.PrimFunc:
     return plain.schedule(te.create_prim_func([a, b, c]), plain.Vectors(lanes=4, registers=32))[0]
 
 
-def compiled(function: tirx.PrimFunc, folder: Path) -> tuple[Path, tuple[tuple[int, ...], ...]]:
-    file = folder / "kernel.o"
-    return file, compile_kernel(function, TARGET, file)
+def compiled(function: tirx.PrimFunc, folder: Path) -> Kernel:
+    return compile_kernel(function, TARGET, folder / "kernel.o")
 
 
 def test_every_multiply_add_of_a_kernel_is_counted_and_its_tight_loop_is_shown(tmp_path: Path) -> None:
-    measured = emulated.measure(*compiled(product(), tmp_path), TARGET)
+    measured = emulated.measure(compiled(product(), tmp_path), TARGET)
     assert measured.vector_fma == MACS // 4
     assert measured.vector_fma < measured.modelled_cycles < measured.instructions
     assert 0.3 < measured.share_of_floor(MACS, TARGET) < 1
@@ -47,9 +46,9 @@ def test_every_multiply_add_of_a_kernel_is_counted_and_its_tight_loop_is_shown(t
 def test_the_same_kernel_costs_the_same_twice_and_with_scratch_memory_too(tmp_path: Path) -> None:
     for scratch in (False, True):
         kernel = compiled(product(scratch=scratch), tmp_path)
-        first, second = (emulated.measure(*kernel, TARGET, caches=True) for _ in range(2))
+        first, second = (emulated.measure(kernel, TARGET, caches=True) for _ in range(2))
         assert first == second
-        cold = emulated.measure(*kernel, TARGET)
+        cold = emulated.measure(kernel, TARGET)
         assert cold.memory is None
         assert (cold.modelled_cycles, cold.instructions) == (first.modelled_cycles, first.instructions)
 
@@ -58,7 +57,7 @@ def test_misses_are_those_of_warm_caches(tmp_path: Path) -> None:
     """What fits in the second cache misses only the first, and what fits in the first misses nothing."""
 
     def misses(rows: int) -> tuple[int, int]:
-        memory = emulated.measure(*compiled(product(rows), tmp_path), TARGET, caches=True).memory
+        memory = emulated.measure(compiled(product(rows), tmp_path), TARGET, caches=True).memory
         assert memory is not None
         return memory.l1d_misses, memory.l2_misses
 
@@ -70,15 +69,15 @@ def test_misses_are_those_of_warm_caches(tmp_path: Path) -> None:
 
 
 def test_a_kernel_that_is_called_with_other_shapes_is_a_reason_not_a_number(tmp_path: Path) -> None:
-    kernel, shapes = compiled(product(), tmp_path)
+    kernel = compiled(product(), tmp_path)
     with pytest.raises(ExportError, match=r"it ended with status 1: .*Mismatched"):
-        emulated.measure(kernel, ((ROWS, INNER + 1), *shapes[1:]), TARGET)
+        emulated.measure(Kernel(kernel.file, ((ROWS, INNER + 1), *kernel.shapes[1:])), TARGET)
 
 
 def test_an_object_file_without_a_kernel_is_a_reason(tmp_path: Path) -> None:
     (tmp_path / "kernel.o").write_bytes(b"no object")
     with pytest.raises(ExportError, match="it does not link"):
-        emulated.measure(tmp_path / "kernel.o", ((1,),), TARGET)
+        emulated.measure(Kernel(tmp_path / "kernel.o", ((1,),)), TARGET)
 
 
 def test_only_float32_tensors_of_fixed_shapes_are_measured() -> None:

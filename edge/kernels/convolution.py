@@ -159,7 +159,7 @@ class Convolution(Template[ConvolutionProblem, Tile]):
 
             stretches = [_stretch(problem, source)]
             gemm.product(problem, given, stretches, choice)
-        function = gemm.schedule(builder.get(), problem, stretches, choice)
+        function = gemm.schedule(builder.get(), problem, stretches, choice, core)
         if _is_copied(problem):
             function = _schedule_copy(function, problem, core)
         return function.with_attr("tirx.is_scheduled", True)

@@ -22,6 +22,7 @@ class Core:
         l2_bytes: the second cache.
         loads_as_operand: an arithmetic instruction may take one operand from memory (x86), so that a broadcast value
             needs no register of its own; otherwise every operand is loaded into a register first.
+        software_prefetch: products gain by asking for the weights that come next.
     """
 
     lanes: int
@@ -29,6 +30,7 @@ class Core:
     l1_bytes: int
     l2_bytes: int
     loads_as_operand: bool
+    software_prefetch: bool = False
 
     @classmethod
     def of(cls, target: Target) -> Core:
@@ -39,4 +41,5 @@ class Core:
             l1_bytes=target.caches.l1d_kib * 1024,
             l2_bytes=target.caches.l2_kib * 1024,
             loads_as_operand=target.core.machine == "x86_64",
+            software_prefetch=target.core.software_prefetch,
         )

@@ -38,7 +38,7 @@ from tvm.script.ir_builder import tirx as T
 from edge.kernels.activation import with_shortcut, with_shortcut_reference
 from edge.kernels.axis import Axis
 from edge.kernels.core import Core
-from edge.kernels.template import FLOAT32_BYTES, Array, Choice, Problem, Template
+from edge.kernels.template import FLOAT32_BYTES, WEIGHTS, Array, Choice, Problem, Template
 
 Expression: TypeAlias = tvm.ir.Expr
 
@@ -154,7 +154,7 @@ class DepthwiseTemplate(Template[Depthwise, Tile]):
             T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
             source = T.arg("source", T.buffer((1, problem.height, problem.width, problem.channels)))
             shortcut = T.arg("shortcut", T.buffer(shape)) if problem.shortcut != "none" else None
-            weights = T.arg("weights", T.buffer((*problem.kernel, problem.channels)))
+            weights = T.arg(WEIGHTS, T.buffer((*problem.kernel, problem.channels)))
             bias = T.arg("bias", T.buffer((problem.channels,)))
             result = T.arg("result", T.buffer(shape))
             inside = rows.interior(choice.rows)

@@ -11,6 +11,8 @@ tile of the result stays in vector registers while the whole reduction runs:
             tile += one value of each row, broadcast, times one register of each column group
         result = epilogue(tile)
 
+On cores that profit from it, each tile asks for its share of the panel of weights that comes next (``prefetch``).
+
 Rows and columns that fill no tile are a region of their own with a smaller tile, not a condition in a loop, and nothing
 is padded. The reduction is a chain of *stretches*, so it may change its source, and what is left of an unrolled loop is
 a stretch too.
@@ -30,9 +32,10 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.script.ir_builder import tirx as T
 
+from edge.kernels import prefetch
 from edge.kernels.activation import with_shortcut
 from edge.kernels.core import Core
-from edge.kernels.template import FLOAT32_BYTES, STACK_BYTES, Array, Choice
+from edge.kernels.template import FLOAT32_BYTES, STACK_BYTES, WEIGHTS, Array, Choice
 
 Expression: TypeAlias = tvm.ir.Expr
 
@@ -91,6 +94,11 @@ class Region:
     def name(self) -> str:
         """Tells it from the kernel's other regions."""
         return f"{self.row}_{self.column}"
+
+    @property
+    def down(self) -> int:
+        """Tiles below each other."""
+        return self.rows // self.tile_rows
 
 
 def regions(rows: int, columns: int, tile: Tile) -> Iterator[Region]:
@@ -188,6 +196,9 @@ def estimate(rows: int, columns: int, reduction: int, tile: Tile) -> int:
 
 # The kernel.
 
+LINE = 16
+"""Elements of a cache's line, 64 bytes; of shorter ones some would be left out."""
+
 
 class Product(Protocol):
     """What a problem says of its product: the result's size, and what is done with the sums."""
@@ -237,7 +248,7 @@ def operands(problem: Product) -> Operands:
     size = (problem.rows, problem.outputs)
     return Operands(
         shortcut=argument("shortcut", *size) if problem.shortcut != "none" else None,
-        weights=argument("weights", problem.outputs * problem.reduction),
+        weights=argument(WEIGHTS, problem.outputs * problem.reduction),
         bias=argument("bias", problem.outputs) if problem.bias else None,
         result=argument("result", *size),
     )
@@ -310,18 +321,45 @@ def _region(
         T.buffer_store(result, epilogue(before[i, j], row, column), [row, column])
 
 
-def schedule(function: tirx.PrimFunc, problem: Product, stretches: Sequence[Stretch], tile: Tile) -> tirx.PrimFunc:
+def schedule(
+    function: tirx.PrimFunc, problem: Product, stretches: Sequence[Stretch], tile: Tile, core: Core
+) -> tirx.PrimFunc:
     """Arrange the loops of every region of a function that ``product`` wrote."""
     scheduler = Schedule(tvm.IRModule({"main": function}))
-    number = len(_in_steps(stretches, tile.unroll))
+    steps = _in_steps(stretches, tile.unroll)
+    (weights,) = (parameter for parameter in function.params if parameter.name == WEIGHTS)
+    ahead: dict[str, prefetch.Elements] = {}
     for region in regions(problem.rows, problem.outputs, tile):
         result = scheduler.get_sblock(f"result_{region.name}")
-        sums = [scheduler.get_sblock(f"sum_{region.name}_{index}") for index in range(number)]
-        _arrange(scheduler, region, result, sums, tile)
-    return scheduler.mod["main"]
+        sums = [scheduler.get_sblock(f"sum_{region.name}_{index}") for index in range(len(steps))]
+        loops = _arrange(scheduler, region, result, sums, tile)
+        if core.software_prefetch and tile.order == "weights" and region.down > 1:
+            for index, loop in enumerate(loops):
+                prefetch.mark(scheduler, loop, f"{region.name}_{index}")
+                ahead[f"{region.name}_{index}"] = _next_panel(weights, problem, region, steps, index, tile.unroll)
+    return prefetch.insert(scheduler.mod["main"], ahead) if ahead else scheduler.mod["main"]
 
 
-def _arrange(scheduler: Schedule, region: Region, result: SBlockRV, sums: list[SBlockRV], tile: Tile) -> None:
+def _next_panel(
+    weights: tirx.Buffer, problem: Product, region: Region, steps: Sequence[Stretch], index: int, unroll: int
+) -> prefetch.Elements:
+    """What a pass through a stretch's loop asks for: an equal share, of all passes of a panel's tiles, of the next."""
+    passes = [stretch.repeats * ceil(stretch.length / unroll) for stretch in steps]
+    before, panel = sum(passes[:index]), region.tile_columns * problem.reduction
+    share = ceil(panel / (sum(passes) * region.down))
+
+    def elements(loops: Sequence[tirx.For]) -> Iterator[Expression]:
+        tiles, repeat, step = loops[-3:]
+        passed = tiles.loop_var % region.down * sum(passes) + before + repeat.loop_var * step.extent + step.loop_var
+        first = region.column * problem.reduction + (tiles.loop_var // region.down + 1) * panel
+        for line in range(0, share, LINE):
+            yield weights[first + passed * share + line]
+
+    return elements
+
+
+def _arrange(scheduler: Schedule, region: Region, result: SBlockRV, sums: list[SBlockRV], tile: Tile) -> list[LoopRV]:
+    """Arrange the loops of a region; returns each sum's loop over unrolled steps."""
     row, column = scheduler.get_loops(result)
     tile_row, row = scheduler.split(row, [None, region.tile_rows])
     panel, column = scheduler.split(column, [None, region.tile_columns])
@@ -333,12 +371,12 @@ def _arrange(scheduler: Schedule, region: Region, result: SBlockRV, sums: list[S
         scheduler.compute_at(partial, tiles, preserve_unit_loops=True)
     if region.rows * region.columns > region.tile_rows * region.tile_columns:
         scheduler.parallel(tiles)  # before the sums are taken apart: TVM cannot see afterwards that it may be
-    for partial in sums:
-        _accumulate(scheduler, partial, region.lanes, tile.unroll)
+    loops = [_accumulate(scheduler, partial, region.lanes, tile.unroll) for partial in sums]
     _as_registers(scheduler, row, group, lane)
+    return loops
 
 
-def _accumulate(scheduler: Schedule, partial: SBlockRV, lanes: int, unroll: int) -> None:
+def _accumulate(scheduler: Schedule, partial: SBlockRV, lanes: int, unroll: int) -> LoopRV:
     row, column, repeat, step = scheduler.get_loops(partial)[1:]
     group, lane = scheduler.split(column, [None, lanes])
     step, unrolled = scheduler.split(step, [None, min(unroll, _extent(scheduler, step))])
@@ -347,6 +385,7 @@ def _accumulate(scheduler: Schedule, partial: SBlockRV, lanes: int, unroll: int)
     _as_registers(scheduler, row, group, lane)
     started = scheduler.decompose_reduction(partial, repeat)
     _as_registers(scheduler, *scheduler.get_loops(started)[1:])
+    return step
 
 
 def _as_registers(scheduler: Schedule, row: LoopRV, group: LoopRV, lane: LoopRV) -> None:

@@ -30,7 +30,7 @@ from edge.kernels.axis import Axis
 from edge.kernels.core import Core
 from edge.kernels.depthwise import convolved
 from edge.kernels.lines import Expression, Lines, LineTile
-from edge.kernels.template import FLOAT32_BYTES, Array, Problem, Template
+from edge.kernels.template import FLOAT32_BYTES, WEIGHTS, Array, Problem, Template
 from edge.kernels.winograd import TAPS
 
 
@@ -131,7 +131,7 @@ class LargeKernelTemplate(Template[LargeKernel, LineTile]):
             T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
             source = T.arg("source", T.buffer((1, problem.height, problem.width, problem.channels)))
             shortcut = T.arg("shortcut", T.buffer(shape)) if problem.shortcut != "none" else None
-            weights = T.arg("weights", T.buffer((blocks, *geometry.packed_shape(choice))))
+            weights = T.arg(WEIGHTS, T.buffer((blocks, *geometry.packed_shape(choice))))
             bias = T.arg("bias", T.buffer((problem.channels,)))
             result = T.arg("result", T.buffer(shape))
             with T.sblock("root"), T.parallel(blocks) as block:

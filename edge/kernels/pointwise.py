@@ -113,7 +113,7 @@ class Pointwise(Template[PointwiseProblem, Tile]):
                 stretches.append(Stretch(0, problem.partial, lambda row, _, step: convolved[row, step]))
             stretches.append(_window(problem) if problem.window > 1 else _row(problem))
             gemm.product(problem, gemm.operands(problem), stretches, choice)
-        scheduled = gemm.schedule(builder.get(), problem, stretches, choice)
+        scheduled = gemm.schedule(builder.get(), problem, stretches, choice, core)
         return scheduled.with_attr("tirx.is_scheduled", True)
 
     def pack(self, problem: PointwiseProblem, choice: Tile, *weights: Array) -> tuple[Array, ...]:

@@ -30,6 +30,9 @@ STACK_BYTES = 1024
 """TVM keeps a tile on the stack, from where LLVM takes it into registers, if it is smaller than this and of the scope
 "global". Any other is a workspace, which each tile allocates and frees."""
 
+WEIGHTS = "weights"
+"""The name of a kernel's argument that has the bulk of its weights."""
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 

@@ -14,7 +14,8 @@ from queue import SimpleQueue
 
 from edge.errors import SetupError, UsageError
 from edge.targets import Target
-from edge.tuning.runners import Cost, Kernel, Method, compiler, request_of
+from edge.tuning.compiled import Kernel
+from edge.tuning.runners import Cost, Method, compiler
 from edge.tuning.workers import Fault, Worker
 
 ADDRESS = re.compile(r"rpc://(?P<host>[^:/]+):(?P<port>\d+)/(?P<key>.+)")
@@ -80,7 +81,7 @@ class Boards:
         try:
             for _ in range(TRIES):
                 try:
-                    return float(worker.ask({"tracker": self._tracker, **request_of(kernel)}, LIMIT_S))
+                    return float(worker.ask({"tracker": self._tracker, **kernel.to_json()}, LIMIT_S))
                 except Fault as error:
                     fault = error
             return fault

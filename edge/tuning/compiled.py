@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from edge.kernels.template import WEIGHTS
 from edge.toolchains import debian
 
 if TYPE_CHECKING:
@@ -17,16 +19,37 @@ SYMBOL = "kernel"
 Shapes = tuple[tuple[int, ...], ...]
 
 
-def compile_kernel(function: tirx.PrimFunc, target: Target, file: Path) -> Shapes:
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled kernel.
+
+    Attributes:
+        file: it lies in.
+        shapes: of its arguments.
+        weights: which of them are a network's weights, and in no cache when it begins.
+    """
+
+    file: Path
+    shapes: Shapes
+    weights: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As a worker's request or answer has it."""
+        return {"file": str(self.file), "shapes": self.shapes, "weights": self.weights}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Kernel:
+        """The inverse of ``to_json``."""
+        return cls(Path(data["file"]), tuple(map(tuple, data["shapes"])), tuple(data["weights"]))
+
+
+def compile_kernel(function: tirx.PrimFunc, target: Target, file: Path) -> Kernel:
     """Compile a scheduled kernel for a target's core.
 
     Args:
         function: every argument is a float32 tensor of a fixed shape, results last.
         target: has a ``[tvm]`` table.
         file: to write; its suffix tells what: ``.o`` is an object file, ``.so`` a library.
-
-    Returns:
-        The shapes of the arguments, in order.
 
     Raises:
         ValueError: an argument is no float32 tensor of a fixed shape, or the code is several objects.
@@ -43,7 +66,8 @@ def compile_kernel(function: tirx.PrimFunc, target: Target, file: Path) -> Shape
     write = _object if file.suffix == ".o" else _library
     with_partial = file.with_name(f".{file.name}.so")  # TVM looks at the suffix before it calls the linker
     executable.export_library(str(with_partial), fcompile=lambda _, objects, **__: write(objects, target, file))
-    return shapes
+    weights = (index for index, parameter in enumerate(function.params) if parameter.name == WEIGHTS)
+    return Kernel(file, shapes, tuple(weights))
 
 
 def argument_shapes(function: tirx.PrimFunc) -> Shapes:

@@ -24,7 +24,7 @@ from edge.toolchains import arm64, debian, wheels
 from edge.toolchains.environments import Progress
 from edge.toolchains.once import made_once
 from edge.toolchains.places import PRIVATE
-from edge.tuning.compiled import Shapes
+from edge.tuning.compiled import Kernel
 
 SOURCE = Path(__file__).with_name("kernel_runner.c")
 FOLDER = PRIVATE / "kernel-runner"
@@ -80,12 +80,11 @@ class Measured:
         return 2 * macs / target.core.peak_flop_per_cycle["fp32"] / self.modelled_cycles
 
 
-def measure(kernel: Path, shapes: Shapes, target: Target, *, caches: bool = False) -> Measured:
+def measure(kernel: Kernel, target: Target, *, caches: bool = False) -> Measured:
     """Run one kernel on the emulated core and model its cycles.
 
     Args:
-        kernel: the object file, see ``edge.tuning.compiled``.
-        shapes: of its arguments.
+        kernel: its object file.
         target: has an ``[emulated]`` table.
         caches: whether to count misses, in a second run of the kernel whose caches the first has warmed.
 
@@ -96,10 +95,10 @@ def measure(kernel: Path, shapes: Shapes, target: Target, *, caches: bool = Fals
     assert target.emulated is not None
     with tempfile.TemporaryDirectory(prefix="edge-kernel-") as scratch:
         folder = Path(scratch)
-        _link(kernel, folder / "kernel")
+        _link(kernel.file, folder / "kernel")
         executed = folder / "executed.txt"
         plugin = counter.options(counter.ensure(_silent), executed, target.caches if caches else None)
-        arguments = [str(int(caches)), *("x".join(map(str, shape)) for shape in shapes)]
+        arguments = [str(int(caches)), *("x".join(map(str, shape)) for shape in kernel.shapes)]
         # The program by a name without a path: what lies on its stack has a part in deciding cache misses.
         command = [*emulated.command(target, *plugin), "./kernel", *arguments]
         _run(command, folder)

@@ -13,9 +13,9 @@ from edge.fingerprint import file_digest, text_digest
 from edge.kernels import registry
 from edge.kernels.template import Choice
 from edge.targets import Target
-from edge.tuning.compiled import SYMBOL
+from edge.tuning.compiled import SYMBOL, Kernel
 from edge.tuning.journal import Journal
-from edge.tuning.runners import Cost, Kernel, Runner
+from edge.tuning.runners import Cost, Runner
 from edge.tuning.task import Task
 from edge.tuning.workers import Fault, Worker
 
@@ -116,10 +116,10 @@ class Measurements:
         }
         worker = self._idle.get()
         try:
-            shapes = worker.ask(request, COMPILE_LIMIT_S)
+            answer = worker.ask(request, COMPILE_LIMIT_S)
         finally:
             self._idle.put(worker)
-        self._compiled[candidate.key] = Kernel(file, tuple(map(tuple, shapes)))
+        self._compiled[candidate.key] = Kernel.from_json(answer)
         return self._compiled[candidate.key]
 
 

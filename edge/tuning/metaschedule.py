@@ -22,8 +22,9 @@ from tvm.ir.utils import derived_object
 from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 
+from edge.tuning.compiled import Kernel
 from edge.tuning.measuring import Candidate, Measurements
-from edge.tuning.runners import Cost, Kernel
+from edge.tuning.runners import Cost
 from edge.tuning.search import Search
 from edge.tuning.task import Task
 from edge.tuning.workers import Fault

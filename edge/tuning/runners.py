@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Protocol
 
 from edge import processor
@@ -15,7 +14,7 @@ from edge.errors import EdgeError, UsageError
 from edge.targets import Target
 from edge.toolchains import arm64, debian
 from edge.tuning import emulated
-from edge.tuning.compiled import Shapes
+from edge.tuning.compiled import Kernel
 from edge.tuning.workers import Fault, Worker
 
 HOST_LIMIT_S = 60
@@ -23,14 +22,6 @@ CLOSE = 0.002
 """Modelled cycles that differ by less are equal: then the kernel that moves fewer cache lines is better."""
 
 Cost = float | Fault
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A compiled kernel: its file and the shapes of its arguments."""
-
-    file: Path
-    shapes: Shapes
 
 
 @dataclass(frozen=True)
@@ -106,13 +97,13 @@ class Emulated:
 
     def _cost(self, kernel: Kernel) -> Cost:
         try:
-            return emulated.measure(kernel.file, kernel.shapes, self._target).modelled_cycles
+            return emulated.measure(kernel, self._target).modelled_cycles
         except EdgeError as error:
             return Fault(error.message)
 
     def traffic(self, kernel: Kernel) -> int:
         """See ``Runner``."""
-        memory = emulated.measure(kernel.file, kernel.shapes, self._target, caches=True).memory
+        memory = emulated.measure(kernel, self._target, caches=True).memory
         assert memory is not None
         return memory.l1d_misses + memory.l2_misses
 
@@ -141,7 +132,7 @@ class Host:
     def costs(self, kernels: Sequence[Kernel]) -> list[Cost]:
         """See ``Runner``."""
         try:
-            return list(self._worker.ask([request_of(kernel) for kernel in kernels], HOST_LIMIT_S * len(kernels)))
+            return list(self._worker.ask([kernel.to_json() for kernel in kernels], HOST_LIMIT_S * len(kernels)))
         except Fault as fault:  # one of them took the others along: each by itself
             if len(kernels) == 1:
                 return [fault]
@@ -154,11 +145,6 @@ class Host:
     def end(self) -> None:
         """See ``Runner``."""
         self._worker.close()
-
-
-def request_of(kernel: Kernel) -> dict[str, object]:
-    """A kernel as a worker's request has it."""
-    return {"file": str(kernel.file), "shapes": kernel.shapes}
 
 
 def compiler() -> dict[str, str]:
