@@ -48,11 +48,10 @@ SHARES = {"dense 3x3": 0.9, "16 groups 3x3": 0.5, "depthwise 3x3": 0.4, "partial
 def page(tmp_path: Path) -> str:
     """The page of records that have the shares of ``SHARES``, and the large kernels half of the peak."""
     found = operators.operators()
-    kernels = {
-        repr(kernel): record(kernel, SHARES.get(operator.name, 0.5))
-        for operator in found
-        for kernel in operator.kernels
-    }
+    kernels: dict[str, Record] = {}
+    for operator in found:
+        for kernel in operator.kernels:
+            kernels.setdefault(repr(kernel), record(kernel, SHARES.get(operator.name, 0.5)))
     records = Records(target="cortex-a72", records=tuple(kernels.values()))
     peer = DensePeer("LiteRT 1.0", 1e9)
     file = operators.write(Plan(A72, "emulated"), records, peer, tmp_path)
@@ -85,18 +84,14 @@ def test_the_page_has_each_operator_with_its_share_of_the_peak(page: str) -> Non
     assert "10.5 on GPU, 6.2 on CPU, 22.8 on ARM" in page
 
 
-def test_the_page_has_the_best_peer_on_the_dense_kernel_and_says_how_much_faster_the_shiftwise_one_is(
-    page: str,
-) -> None:
+def test_the_shiftwise_operator_is_compared_with_the_dense_kernel_of_the_best_peer(page: str) -> None:
     assert "| depthwise 51x51, LiteRT 1.0 | 96 × 56² |" in page
-    reach, side, channels = operators.REACH, 56, 96
     (shift,) = (o for o in operators.operators() if o.name == "shift-wise 51")
     cost = record(shift.kernels[0], 0.5).measured.cost
     assert f"{1e9 / cost:.1f} times as fast as dense depthwise 51×51 through the best peer, LiteRT 1.0" in page
-    assert reach**2 * side**2 * channels / 4 > cost
 
 
 def test_the_page_says_what_partial_convolution_adds_to_the_pointwise_one(page: str) -> None:
-    # At 80 % of the peak a partial convolution costs a quarter more than its multiply-adds: 9/16 c² of 2 c² at one half.
+    # At 80 % of the peak it costs a quarter more than its 9/16 c² multiply-adds; the other's 2 c² are at half the peak.
     share = 0.25 * (9 / 16) / (2 / 0.5)
     assert f"adds {share:.1%} to {share:.1%} to the cost" in page

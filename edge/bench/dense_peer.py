@@ -40,7 +40,8 @@ def dense_peer(target: Target, channels: int, side: int, reach: int, out: Path, 
 
     Args:
         target: emulated, or this host's kind.
-        channels, side: of the feature map.
+        channels: of the feature map.
+        side: of the feature map.
         reach: side of the kernel, odd.
         out: the folder that gets the network and ``<target>/<network>/``.
         reporter: shows progress.

@@ -256,7 +256,7 @@ def findings(rows: list[Row]) -> list[str]:
 
 
 def fusion(rows: list[Row], target: Target) -> str:
-    """What partial convolution adds to the pointwise convolution after it, beyond its own arithmetic, as a list item."""
+    """What partial convolution adds to the pointwise one after it, beyond its own arithmetic, as a list item."""
     by = {(row.operator.name, row.operator.side): row for row in rows}
     shares = []
     for _, side in SIZES:
@@ -264,8 +264,8 @@ def fusion(rows: list[Row], target: Target) -> str:
         at_peak = 2 * partial.macs / target.core.peak_flop_per_cycle["fp32"]
         shares.append((partial.cost - at_peak) / (both.cost - partial.cost))
     return (
-        f"- Beyond its multiply-adds at the peak, partial convolution adds {min(shares):.1%} to {max(shares):.1%} to the "
-        "cost of the pointwise convolution that follows it: nothing is split, concatenated or copied between the two."
+        f"- Beyond its multiply-adds at the peak, partial convolution adds {min(shares):.1%} to {max(shares):.1%} to "
+        "the cost of the pointwise convolution after it: nothing is split, concatenated or copied between the two."
     )
 
 
