@@ -66,7 +66,7 @@ def prepare(job: EmitJob) -> Prepared:
         return template.default(problem, core) if recorded is None else recorded
 
     ours = rewrite(program.read(exported), core, choose)
-    module, plain = library.schedule(program.fuse(ours.module), core)
+    module, plain = library.schedule(program.fuse(ours.module), core, choose)
     notes = {
         **{f"{name} kernels": count for name, count in sorted(ours.kernels.items())},
         **library.counted(plain),
