@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +15,19 @@ from edge import targets
 from edge.backends.tvm import library, program
 from edge.backends.tvm.rewrite import Rewritten, rewrite
 from edge.kernels.core import Core
+from edge.kernels.template import Choice, Problem, Template
 
 HOST = targets.baseline(platform.machine())
 CORE = Core.of(HOST)
 
 
+def by_rule(template: Template[Any, Any], problem: Problem) -> Choice:
+    return template.default(problem, CORE)
+
+
 def rewritten(network: nn.Module, image: torch.Tensor) -> Rewritten:
     module = program.read(torch.export.export(network, (image,)))
-    return rewrite(module, CORE, lambda template, problem: template.default(problem, CORE))
+    return rewrite(module, CORE, by_rule)
 
 
 def check(network: nn.Module, kernels: dict[str, int], shape: tuple[int, ...] = (1, 8, 14, 13)) -> Rewritten:
@@ -31,7 +37,7 @@ def check(network: nn.Module, kernels: dict[str, int], shape: tuple[int, ...] = 
     done = rewritten(network.eval(), image)
     assert done.kernels == Counter(kernels)
     assert HOST.tvm is not None
-    module, _ = library.schedule(program.fuse(done.module), CORE)
+    module, _ = library.schedule(program.fuse(done.module), CORE, by_rule)
     with tvm.transform.PassContext(opt_level=3):
         target = tvm.target.Target(HOST.tvm.model_dump(mode="json")["target"])
         machine = tvm.relax.VirtualMachine(tvm.compile(module, target=target), tvm.cpu())
@@ -46,4 +52,4 @@ def check(network: nn.Module, kernels: dict[str, int], shape: tuple[int, ...] = 
 
 def plain(done: Rewritten) -> set[str]:
     """The kernels that no template made."""
-    return set(library.schedule(program.fuse(done.module), CORE)[1])
+    return set(library.schedule(program.fuse(done.module), CORE, by_rule)[1])

@@ -9,6 +9,7 @@ import pytest
 
 from edge import targets
 from edge.bench import operators
+from edge.bench.dense_peer import DensePeer
 from edge.kernels.core import Core
 from edge.kernels.registry import template
 from edge.tuning.records import Measurement, Record, Records
@@ -47,13 +48,13 @@ SHARES = {"dense 3x3": 0.9, "16 groups 3x3": 0.5, "depthwise 3x3": 0.4, "partial
 def page(tmp_path: Path) -> str:
     """The page of records that have the shares of ``SHARES``, and the large kernels half of the peak."""
     found = operators.operators()
-    kernels = {
-        repr(kernel): record(kernel, SHARES.get(operator.name, 0.5))
-        for operator in found
-        for kernel in operator.kernels
-    }
+    kernels: dict[str, Record] = {}
+    for operator in found:
+        for kernel in operator.kernels:
+            kernels.setdefault(repr(kernel), record(kernel, SHARES.get(operator.name, 0.5)))
     records = Records(target="cortex-a72", records=tuple(kernels.values()))
-    file = operators.write(Plan(A72, "emulated"), records, tmp_path)
+    peer = DensePeer("LiteRT 1.0", 1e9)
+    file = operators.write(Plan(A72, "emulated"), records, peer, tmp_path)
     assert file.with_suffix(".png").stat().st_size > 10_000
     return file.read_text()
 
@@ -74,9 +75,23 @@ def test_partial_convolution_of_a_quarter_has_a_sixteenth_of_the_operations() ->
 
 def test_the_page_has_each_operator_with_its_share_of_the_peak(page: str) -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ") and "²" in line]
-    assert len(rows) == 4 * len(operators.SIZES) + 3
+    assert len(rows) == 5 * len(operators.SIZES) + 4
     for row in rows:
         name, *_ = (cell.strip() for cell in row.strip("|").split("|"))
-        assert f"| {SHARES.get(name, 0.5):.1%} |" in row
+        if name in SHARES:
+            assert f"| {SHARES[name]:.1%} |" in row
     assert "computes 2.00 to 2.00 times as many operations a second as depthwise convolution" in page
     assert "10.5 on GPU, 6.2 on CPU, 22.8 on ARM" in page
+
+
+def test_the_shiftwise_operator_is_compared_with_the_dense_kernel_of_the_best_peer(page: str) -> None:
+    assert "| depthwise 51x51, LiteRT 1.0 | 96 × 56² |" in page
+    (shift,) = (o for o in operators.operators() if o.name == "shift-wise 51")
+    cost = record(shift.kernels[0], 0.5).measured.cost
+    assert f"{1e9 / cost:.1f} times as fast as dense depthwise 51×51 through the best peer, LiteRT 1.0" in page
+
+
+def test_the_page_says_what_partial_convolution_adds_to_the_pointwise_one(page: str) -> None:
+    # At 80 % of the peak it costs a quarter more than its 9/16 c² multiply-adds; the other's 2 c² are at half the peak.
+    share = 0.25 * (9 / 16) / (2 / 0.5)
+    assert f"adds {share:.1%} to {share:.1%} to the cost" in page

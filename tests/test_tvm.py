@@ -91,6 +91,12 @@ def test_the_weights_are_counted(tiny: TinyNetwork, emitted: Emitted) -> None:
     assert files["host"].notes["weights_bytes"] >= convolutions
 
 
+def test_kernels_that_no_template_made_are_named_with_their_share_of_the_time(emitted: Emitted) -> None:
+    _, files = emitted
+    assert "mean" in files["host"].notes[backend.NOT_OURS]
+    assert files["host"].notes[backend.NOT_OURS] == files["target"].notes[backend.NOT_OURS]
+
+
 def test_the_targets_library_is_for_its_machine_with_the_hosts_weights(
     emitted: Emitted,
 ) -> None:

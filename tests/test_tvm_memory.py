@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import tvm
-from network_rig import CORE, HOST, rewritten
+from network_rig import CORE, HOST, by_rule, rewritten
 from torch import nn
 from tvm import relax
 
@@ -21,7 +21,7 @@ FLOAT32_BYTES = 4
 
 
 def planned(network: nn.Module, image: torch.Tensor, folder: Path) -> memory.Plan:
-    module, _ = library.schedule(program.fuse(rewritten(network.eval(), image).module), CORE)
+    module, _ = library.schedule(program.fuse(rewritten(network.eval(), image).module), CORE, by_rule)
     return library.write(module, HOST, folder / "library.so")
 
 

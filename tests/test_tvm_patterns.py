@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,21 +15,26 @@ from edge import targets
 from edge.backends.tvm import library, program
 from edge.backends.tvm.rewrite import Rewritten, rewrite
 from edge.kernels.core import Core
+from edge.kernels.template import Choice, Problem, Template
 from edge.lowering import lower
 from edge.models.fasternet import Config, FasterNet
 
 CORE = Core.of(targets.load("x86-64"))
 
 
+def by_rule(template: Template[Any, Any], problem: Problem) -> Choice:
+    return template.default(problem, CORE)
+
+
 def rewritten(network: nn.Module, image: Tensor, lowered: bool = False) -> Rewritten:
     exported = torch.export.export(network.eval(), (image,))
     if lowered:
         exported = lower(exported, image.repeat(2, 1, 1, 1), model="test").program
-    return rewrite(program.read(exported), CORE, lambda template, problem: template.default(problem, CORE))
+    return rewrite(program.read(exported), CORE, by_rule)
 
 
 def outputs(found: Rewritten, image: Tensor) -> list[np.ndarray]:
-    module, _ = library.schedule(program.fuse(found.module), CORE)
+    module, _ = library.schedule(program.fuse(found.module), CORE, by_rule)
     machine = relax.VirtualMachine(tvm.compile(module, target=tvm.target.Target({"kind": "llvm"})), tvm.cpu())
     result = machine["main"](tvm.runtime.tensor(image.numpy()))
     return [tensor.numpy() for tensor in (result if not hasattr(result, "numpy") else [result])]
@@ -39,7 +46,7 @@ def test_every_operator_of_fasternet_but_the_mean_is_ours() -> None:
     found = rewritten(network, torch.randn(1, 3, 64, 64), lowered=True)
     assert found.kernels == {"partial": 5, "pointwise": 2 * 5 + 4 + 2}
     assert not found.refusals
-    _, plain = library.schedule(program.fuse(found.module), CORE)
+    _, plain = library.schedule(program.fuse(found.module), CORE, by_rule)
     assert set(plain) == {"mean"}
 
 

@@ -35,7 +35,7 @@ class Row:
         vector_fma: vector multiply-add instructions among them.
         modelled_cycles: in LLVM's model of the core; no time.
         floor_cycles: the network's multiply-adds at the core's peak in the precision that ran.
-        share_of_floor: floor / modelled cycles.
+        share_of_floor: floor / modelled cycles; of what was timed, ``gflops`` by the core's peak.
         rounds: how often it had its turn against the clock, see ``edge.bench.interleaved``.
         median_ms: processor time of one inference on one core.
         quartiles_ms: a quarter of the rounds took less than the first, a quarter more than the second.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import statistics
 import tempfile
@@ -16,8 +17,9 @@ from edge import pipeline, processes, processor
 from edge.bench.entrant import Entrant
 from edge.bench.host_python import HostPython, variables
 from edge.bench.interleaved import Contender, TimeJob
+from edge.bench.peak import peak_gflops
 from edge.bench.peers import ENVIRONMENT
-from edge.bench.results import Row, best_peer
+from edge.bench.results import YARDSTICK, Row, best_peer
 from edge.bench.statistics import quartiles, ratio
 from edge.devices import Device, Progress, native
 from edge.errors import UsageError
@@ -31,6 +33,7 @@ from edge.progress import Reporter
 from edge.records import EmittedFile, to_json
 from edge.request import Request
 from edge.targets import Target
+from edge.tuning.workers import Fault
 
 WARMUPS, SETTLING, REPEATS, ROUNDS, BUDGET_S = 5, 1, 3, (11, 51), 60.0
 SEED = 0
@@ -80,6 +83,7 @@ class Timing:
     def __init__(self, target: Target) -> None:
         self._target = target
         self.core = f"this host's {_processor()}"
+        self._peak_gflops: float | None = None
         self.device: Device = HostPython(target)
 
     def obstacle(self, file: EmittedFile) -> str:
@@ -107,6 +111,8 @@ class Timing:
     def rows(self, entrants: Sequence[Entrant], finished: Finished, reporter: Reporter) -> tuple[Row, ...]:
         """All that passed their checks are timed together; if one breaks off, the rest begins anew without it."""
         entrants = list(entrants)
+        with contextlib.suppress(Fault):
+            self._peak_gflops = peak_gflops(self._target)
         while running := [index for index, entrant in enumerate(entrants) if entrant.has_passed]:
             with reporter.lane("timing") as step:
                 found = self._timed([entrants[index] for index in running], finished, step)
@@ -135,7 +141,19 @@ class Timing:
             "vectors: the bits of the vector instructions seen while it ran, the most frequent first; what is rarer "
             "than a tenth is left out. Runtimes choose their kernels by what the core has."
             + (f" OpenVINO and torch were held to the target's by {held}; the others cannot be." if held else ""),
+            *self._bound(rows),
             "The times are this machine's, at the clock it had; the ratios are what carries over.",
+        )
+
+    def _bound(self, rows: Sequence[Row]) -> tuple[str, ...]:
+        """How fast anything could be here."""
+        best = best_peer(rows, self.by)
+        if self._peak_gflops is None or best is None or best.share_of_floor is None:
+            return ()
+        return (
+            f"of peak: of the {self._peak_gflops:.0f} GFLOP/s that a loop of nothing but independent multiply-adds "
+            "reaches on this core. The best peer's share is also the least ratio that there can be, for a library "
+            f"that multiplies all that the network's formula multiplies: {best.share_of_floor:.2f}.",
         )
 
     def _timed(self, entrants: Sequence[Entrant], finished: Finished, step: Progress) -> list[Times] | Broken:
@@ -199,7 +217,7 @@ class Timing:
             if missed := judge(measured, None, {}, gate):
                 rows[index] = entrants[index].failed(f"timing: beside the others {missed}").row
             else:
-                rows[index] = _timed_row(rows[index], found, macs)
+                rows[index] = _timed_row(rows[index], found, macs, self._peak_gflops)
         best = best_peer(rows, self.by)
         if best is None:
             return tuple(rows)
@@ -220,8 +238,10 @@ def _contender(entrant: Entrant) -> Contender:
     return Contender(file.runtime, entrant.artifact, file.inputs, file.outputs)
 
 
-def _timed_row(row: Row, times: Times, macs: int) -> Row:
+def _timed_row(row: Row, times: Times, macs: int, peak_gflops: float | None) -> Row:
     median = statistics.median(times.turns_ms)
+    gflops = 2 * macs / median / 1e6
+    share = gflops / peak_gflops if peak_gflops and row.precision == YARDSTICK else None
     first, third = quartiles(times.turns_ms)
     return replace(
         row,
@@ -229,7 +249,8 @@ def _timed_row(row: Row, times: Times, macs: int) -> Row:
         median_ms=round(median, 4),
         quartiles_ms=(round(first, 4), round(third, 4)),
         wall_ms=round(1e3 * float(np.median(times.wall)), 4),
-        gflops=round(2 * macs / median / 1e6, 1),
+        gflops=round(gflops, 1),
+        share_of_floor=None if share is None else round(share, 4),
         vectors=_vectors(times.widths),
     )
 

@@ -75,6 +75,7 @@ def bench_operators(
     budget: Budget = BUDGET,
     page: Annotated[Path, typer.Option(help="The folder that gets the page and its drawing.")] = Path("docs"),
     jobs: Jobs = JOBS,
+    out: Out = Path("dist"),
 ) -> None:
     """FasterNet's Table 1 in our terms: each operator with the best kernel that tuning finds for it."""
     from edge import targets
@@ -82,4 +83,4 @@ def bench_operators(
     from edge.tuning.tune import Plan
 
     plan = Plan(targets.load(target), runner, budget, jobs=jobs)
-    printing.path(operators.bench(plan, page, printing.reporter()))
+    printing.path(operators.bench(plan, page, out, printing.reporter()))

@@ -14,14 +14,16 @@ tile of the result stays in vector registers while the whole reduction runs:
 On cores that profit from it, each tile asks for its share of the panel of weights that comes next (``prefetch``).
 
 Rows and columns that fill no tile are a region of their own with a smaller tile, not a condition in a loop, and nothing
-is padded. The reduction is a chain of *stretches*, so it may change its source, and what is left of an unrolled loop is
-a stretch too.
+is padded. Where the weights are more than the caches hold, regions below each other share the loop over the panels, so
+that each panel is read once. The reduction is a chain of *stretches*, so it may change its source, and what is left of
+an unrolled loop is a stretch too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from math import ceil
 from typing import Protocol, TypeAlias
 
@@ -32,9 +34,10 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.script.ir_builder import tirx as T
 
-from edge.kernels import prefetch
+from edge.kernels import merging, prefetch
 from edge.kernels.activation import with_shortcut
 from edge.kernels.core import Core
+from edge.kernels.statements import Loops
 from edge.kernels.template import FLOAT32_BYTES, STACK_BYTES, WEIGHTS, Array, Choice
 
 Expression: TypeAlias = tvm.ir.Expr
@@ -272,9 +275,11 @@ def product(problem: Product, given: Operands, stretches: Sequence[Stretch], til
         return with_shortcut(problem.activation, problem.shortcut, total, other)
 
     steps = _in_steps(stretches, tile.unroll)
-    for region in regions(problem.rows, problem.outputs, tile):
-        with T.sblock(f"region_{region.name}"):
-            _region(region, given.result, given.weights, problem.reduction, steps, start, epilogue)
+    by_column = sorted(regions(problem.rows, problem.outputs, tile), key=lambda region: region.column)
+    for column, one_below_the_other in groupby(by_column, key=lambda region: region.column):
+        with T.sblock(f"columns_{column}"):
+            for region in one_below_the_other:
+                _region(region, given.result, given.weights, problem.reduction, steps, start, epilogue)
 
 
 def _in_steps(stretches: Sequence[Stretch], unroll: int) -> list[Stretch]:
@@ -328,16 +333,18 @@ def schedule(
     scheduler = Schedule(tvm.IRModule({"main": function}))
     steps = _in_steps(stretches, tile.unroll)
     (weights,) = (parameter for parameter in function.params if parameter.name == WEIGHTS)
+    together = tile.order == "weights" and FLOAT32_BYTES * problem.outputs * problem.reduction > core.l2_bytes // 2
     ahead: dict[str, prefetch.Elements] = {}
     for region in regions(problem.rows, problem.outputs, tile):
         result = scheduler.get_sblock(f"result_{region.name}")
         sums = [scheduler.get_sblock(f"sum_{region.name}_{index}") for index in range(len(steps))]
-        loops = _arrange(scheduler, region, result, sums, tile)
+        loops = _arrange(scheduler, region, result, sums, tile, together)
         if core.software_prefetch and tile.order == "weights" and region.down > 1:
             for index, loop in enumerate(loops):
                 prefetch.mark(scheduler, loop, f"{region.name}_{index}")
                 ahead[f"{region.name}_{index}"] = _next_panel(weights, problem, region, steps, index, tile.unroll)
-    return prefetch.insert(scheduler.mod["main"], ahead) if ahead else scheduler.mod["main"]
+    arranged = prefetch.insert(scheduler.mod["main"], ahead) if ahead else scheduler.mod["main"]
+    return merging.merge(arranged) if together else arranged
 
 
 def _next_panel(
@@ -348,43 +355,61 @@ def _next_panel(
     before, panel = sum(passes[:index]), region.tile_columns * problem.reduction
     share = ceil(panel / (sum(passes) * region.down))
 
-    def elements(loops: Sequence[tirx.For]) -> Iterator[Expression]:
-        tiles, repeat, step = loops[-3:]
-        passed = tiles.loop_var % region.down * sum(passes) + before + repeat.loop_var * step.extent + step.loop_var
-        first = region.column * problem.reduction + (tiles.loop_var // region.down + 1) * panel
+    def elements(loops: Loops) -> Iterator[Expression]:
+        *tiles, repeat, step = (loop.loop_var for loop in loops)
+        # The loops over panels and over the tiles in each, or both in one.
+        current, tile = tiles if len(tiles) > 1 else (tiles[0] // region.down, tiles[0] % region.down)
+        passed = tile * sum(passes) + before + repeat * loops[-1].extent + step
+        first = region.column * problem.reduction + (current + 1) * panel
         for line in range(0, share, LINE):
             yield weights[first + passed * share + line]
 
     return elements
 
 
-def _arrange(scheduler: Schedule, region: Region, result: SBlockRV, sums: list[SBlockRV], tile: Tile) -> list[LoopRV]:
-    """Arrange the loops of a region; returns each sum's loop over unrolled steps."""
+def _arrange(
+    scheduler: Schedule, region: Region, result: SBlockRV, sums: list[SBlockRV], tile: Tile, together: bool
+) -> list[LoopRV]:
+    """Arrange the loops of a region; returns each sum's loop over unrolled steps.
+
+    Args:
+        scheduler: of the function.
+        region: whose loops.
+        result: the block that writes the region.
+        sums: the blocks that sum up its stretches.
+        tile: the choice.
+        together: the loop over panels is one with that of the region below or above.
+    """
     row, column = scheduler.get_loops(result)
     tile_row, row = scheduler.split(row, [None, region.tile_rows])
     panel, column = scheduler.split(column, [None, region.tile_columns])
     group, lane = scheduler.split(column, [None, region.lanes])
     outer = (panel, tile_row) if tile.order == "weights" else (tile_row, panel)
     scheduler.reorder(*outer, row, group, lane)
-    tiles = scheduler.fuse(*outer)
+    tiles = tile_row if together else scheduler.fuse(*outer)
     for partial in reversed(sums):
         scheduler.compute_at(partial, tiles, preserve_unit_loops=True)
-    if region.rows * region.columns > region.tile_rows * region.tile_columns:
-        scheduler.parallel(tiles)  # before the sums are taken apart: TVM cannot see afterwards that it may be
-    loops = [_accumulate(scheduler, partial, region.lanes, tile.unroll) for partial in sums]
+    # Parallel before the sums are taken apart: TVM cannot see afterwards that it may be.
+    if together:
+        scheduler.parallel(panel)
+        merging.mark(scheduler, panel, str(region.column))
+    elif region.rows * region.columns > region.tile_rows * region.tile_columns:
+        scheduler.parallel(tiles)
+    outside = len(scheduler.get_loops(result)) - 3
+    loops = [_accumulate(scheduler, partial, region.lanes, tile.unroll, outside) for partial in sums]
     _as_registers(scheduler, row, group, lane)
     return loops
 
 
-def _accumulate(scheduler: Schedule, partial: SBlockRV, lanes: int, unroll: int) -> LoopRV:
-    row, column, repeat, step = scheduler.get_loops(partial)[1:]
+def _accumulate(scheduler: Schedule, partial: SBlockRV, lanes: int, unroll: int, outside: int) -> LoopRV:
+    row, column, repeat, step = scheduler.get_loops(partial)[outside:]
     group, lane = scheduler.split(column, [None, lanes])
     step, unrolled = scheduler.split(step, [None, min(unroll, _extent(scheduler, step))])
     scheduler.reorder(repeat, step, unrolled, row, group, lane)
     scheduler.unroll(unrolled)
     _as_registers(scheduler, row, group, lane)
     started = scheduler.decompose_reduction(partial, repeat)
-    _as_registers(scheduler, *scheduler.get_loops(started)[1:])
+    _as_registers(scheduler, *scheduler.get_loops(started)[outside:])
     return step
 
 

@@ -7,27 +7,30 @@ next, and each panel's first use waits for the memory. The kernel knows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from tvm import tirx
 from tvm.ir import Expr
-from tvm.s_tir import SBlock, SBlockRealize, Schedule
+from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV
 from tvm.script.ir_builder import tirx as T
 
-MARK = "edge.prefetch"
+from edge.kernels import statements
+from edge.kernels.statements import Loops
+
+KIND = "edge.prefetch"
 READ, KEEP, DATA = 0, 3, 1
 """The arguments of LLVM's prefetch: for reading, into the nearest cache, of data."""
 
-Elements: TypeAlias = Callable[[Sequence[tirx.For]], Iterable[Expr]]
-"""From the loops around a place, the outermost first and the marked one last, to elements of buffers. They may lie
-outside of their buffer: a prefetch of what is not there does nothing."""
+Elements: TypeAlias = Callable[[Loops], Iterable[Expr]]
+"""From the loops around a place, the marked one last, to elements of buffers. They may lie outside of their buffer: a
+prefetch of what is not there does nothing."""
 
 
 def mark(scheduler: Schedule, loop: LoopRV, name: str) -> None:
     """Name a loop for ``insert``."""
-    scheduler.annotate(loop, MARK, name)
+    statements.mark(scheduler, loop, KIND, name)
 
 
 def insert(function: tirx.PrimFunc, wanted: Mapping[str, Elements]) -> tirx.PrimFunc:
@@ -38,29 +41,15 @@ def insert(function: tirx.PrimFunc, wanted: Mapping[str, Elements]) -> tirx.Prim
         wanted: for each mark's name, which elements; each stands for its line of the cache.
     """
 
-    def visit(statement: tirx.Stmt, around: tuple[tirx.For, ...]) -> tirx.Stmt:
-        if isinstance(statement, tirx.SeqStmt):
-            return tirx.SeqStmt([visit(part, around) for part in statement.seq])
-        if isinstance(statement, SBlockRealize):
-            inner = _with_body(statement.block, visit(statement.block.body, around))
-            return SBlockRealize(statement.iter_values, statement.predicate, inner)
-        if not isinstance(statement, tirx.For):
+    def change(statement: tirx.Stmt, around: Loops) -> tirx.Stmt:
+        name = statements.marked(statement, KIND)
+        if name is None:
             return statement
-        notes = dict(statement.annotations)
-        name, loops = notes.pop(MARK, None), (*around, statement)
-        body = visit(statement.body, loops)
-        if name is not None:
-            body = tirx.SeqStmt([*(_prefetch(element) for element in wanted[str(name)](loops)), body])
-        loop = (statement.loop_var, statement.min, statement.extent, statement.kind)
-        return tirx.For(*loop, body, statement.thread_binding, notes)
+        asked = map(_prefetch, wanted[name]((*around, statement)))
+        return statements.loop(statement, tirx.SeqStmt([*asked, statement.body]), without=KIND)
 
-    return function.with_body(visit(function.body, ()))
+    return statements.rewrite(function, change)
 
 
 def _prefetch(element: Expr) -> tirx.Stmt:
     return tirx.Evaluate(tirx.call_intrin("void", "tirx.prefetch", T.address_of(element), READ, KEEP, DATA))
-
-
-def _with_body(block: SBlock, body: tirx.Stmt) -> SBlock:
-    buffers = (block.alloc_buffers, block.match_buffers, block.annotations)
-    return SBlock(block.iter_vars, block.reads, block.writes, block.name_hint, body, block.init, *buffers)

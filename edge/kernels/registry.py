@@ -20,6 +20,7 @@ TEMPLATES = {
     "shiftwise": ("edge.kernels.shiftwise", "ShiftwiseTemplate"),
     "layer_norm": ("edge.kernels.normalisation", "LayerNormTemplate"),
     "response_norm": ("edge.kernels.normalisation", "ResponseNormTemplate"),
+    "stock": ("edge.kernels.stock", "StockTemplate"),
 }
 """Module and class; imported when asked for."""
 IMPORTS = re.compile(r"^\s*from edge\.kernels(?:\.(\w+) import .*| import (.*))$", re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What there is to tune in a network: the problems that the TVM backend's patterns find in it.
+"""What there is to tune in a network: the problems that the TVM backend's patterns find in it, and the kernels between.
 
 Only shapes matter here, so a registered network is built with whatever weights it begins with.
 """
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from edge.backends.tvm import library
 from edge.backends.tvm import program as relax_program
 from edge.backends.tvm.rewrite import rewrite
 from edge.kernels.core import Core
@@ -38,7 +39,10 @@ def tasks(model: str, core: Core) -> Counter[Task]:
         found[Task(template.name, problem, core)] += 1
         return template.default(problem, core)
 
-    rewrite(relax_program.read(_lowered(model)), core, note)
+    ours = rewrite(relax_program.read(_lowered(model)), core, note)
+    for name, function in library.unscheduled(relax_program.fuse(ours.module)):
+        if all(parameter.dtype == "float32" for parameter in function.params):
+            note(library.STOCK, library.problem(name, function))
     return found
 
 

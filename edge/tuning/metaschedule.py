@@ -10,18 +10,16 @@ template needs nothing of MetaSchedule, and MetaSchedule shares the trials among
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import tvm
 from tvm import te
 from tvm.ir.utils import derived_object
 from tvm.s_tir import Schedule
-from tvm.s_tir import meta_schedule as ms
 
+from edge.kernels.meta_schedule import ms
 from edge.tuning.compiled import Kernel
 from edge.tuning.measuring import Candidate, Measurements
 from edge.tuning.runners import Cost
@@ -32,9 +30,6 @@ from edge.tuning.workers import Fault
 BATCH = 16
 """Candidates between two looks at the costs. Part of what decides an evolutionary search, so it is no option."""
 CHOICE, TASK = "edge.choice", "edge.task"
-
-# A tuning context imports the tensor instructions of GPUs, which takes a quarter of a minute; no core here has any.
-sys.modules.setdefault("tvm.s_tir.tensor_intrin", ModuleType("tvm.s_tir.tensor_intrin"))
 
 OnCost = Callable[[int, int, Cost], None]
 """Called with the index of the task, the index of the choice, and the cost."""

@@ -62,7 +62,7 @@ class Record(_Data):
         template: its name.
         dtype: of all arguments.
         shape: the problem's fields.
-        macs: multiply-adds that the problem needs.
+        macs: multiply-adds that the problem needs; 0 where nobody counts them.
         bytes: the least traffic with memory.
         choice: the choice's fields.
         measured: how.
@@ -72,7 +72,7 @@ class Record(_Data):
     template: str
     dtype: Literal["float32"] = "float32"
     shape: dict[str, Any]
-    macs: int = Field(gt=0)
+    macs: int = Field(ge=0)
     bytes: int = Field(gt=0)
     choice: dict[str, Any]
     measured: Measurement

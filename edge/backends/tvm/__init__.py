@@ -23,6 +23,7 @@ from tvm import relax
 from edge import processor, targets
 from edge.backends.tvm import library, program
 from edge.backends.tvm.rewrite import rewrite
+from edge.backends.tvm.shares import shares, spelled
 from edge.kernels.core import Core
 from edge.kernels.template import Choice, Problem, Template
 from edge.records import EmitJob, EmittedFile, Port, Tool
@@ -31,6 +32,7 @@ from edge.tuning import records
 
 THREADS = "one for each of the fastest cores, on x86-64 for every two; TVM_NUM_THREADS decides otherwise"
 """How TVM's runtime counts where nobody tells it to."""
+NOT_OURS = "kernels of TVM's own, with their shares of the time on this host"
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ class Prepared:
         module: the same for the target and for the host that checks it, so that one program and one set of weights is
             verified.
         inputs, outputs: the library's ports.
+        plain: names of the kernels that no template made.
         notes: for the report.
     """
 
     module: tvm.IRModule
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    plain: tuple[str, ...]
     notes: dict[str, Any]
 
 
@@ -62,18 +66,17 @@ def prepare(job: EmitJob) -> Prepared:
         return template.default(problem, core) if recorded is None else recorded
 
     ours = rewrite(program.read(exported), core, choose)
-    module, plain = library.schedule(program.fuse(ours.module), core)
+    module, plain = library.schedule(program.fuse(ours.module), core, choose)
     notes = {
         **{f"{name} kernels": count for name, count in sorted(ours.kernels.items())},
         **library.counted(plain),
-        **({"not ours": ", ".join(sorted(plain))} if plain else {}),
         **({"refused": dict(sorted(ours.refusals.items()))} if ours.refusals else {}),
         **({"records refused": refused} if refused else {}),
         "weights_bytes": _constants_bytes(module),
         "threads by default": THREADS,
     }
     inputs, outputs = program.ports(exported, job)
-    return Prepared(module, _tensors(inputs, "main({})"), _tensors(outputs, "main()[{}]"), notes)
+    return Prepared(module, _tensors(inputs, "main({})"), _tensors(outputs, "main()[{}]"), tuple(plain), notes)
 
 
 def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
@@ -98,7 +101,11 @@ def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
                 notes={**prepared.notes, "peak_activation_bytes": plan.peak},
             )
         )
-    return files
+    if not prepared.plain:
+        return files
+    (host,) = (job.folder / file.file for file in files if file.runs_on == "host")
+    costs = shares(host, [port.shape for port in prepared.inputs], prepared.plain)
+    return [replace(file, notes={**file.notes, NOT_OURS: spelled(costs)}) for file in files]
 
 
 def _tensors(ports: tuple[Port, ...], tensor: str) -> tuple[Port, ...]:

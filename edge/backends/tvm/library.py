@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +11,40 @@ import tvm
 from tvm import tirx
 
 from edge.backends.tvm.memory import Plan
-from edge.kernels import plain
+from edge.backends.tvm.rewrite import Choose
+from edge.kernels import stock
 from edge.kernels.core import Core
+from edge.kernels.stock import Stock, StockProblem, StockTemplate
 from edge.targets import Target
 from edge.toolchains import debian
 
 SCHEDULED = "tirx.is_scheduled"
+STOCK = StockTemplate()
 
 
-def schedule(module: tvm.IRModule, core: Core) -> tuple[tvm.IRModule, dict[str, str]]:
-    """Give the plain schedule to every kernel that no template made.
+def unscheduled(module: tvm.IRModule) -> Iterator[tuple[tvm.ir.GlobalVar, tirx.PrimFunc]]:
+    """The kernels that no template made."""
+    for name, function in module.functions.items():
+        if isinstance(function, tirx.PrimFunc) and not (function.attrs and SCHEDULED in function.attrs):
+            yield name, function
+
+
+def problem(name: tvm.ir.GlobalVar, function: tirx.PrimFunc) -> StockProblem:
+    """What records know such a kernel by."""
+    return StockProblem.of(name.name_hint, function)
+
+
+def schedule(module: tvm.IRModule, core: Core, choose: Choose) -> tuple[tvm.IRModule, dict[str, str]]:
+    """Schedule every kernel that no template made.
 
     Returns:
         The module, and how each of these kernels was scheduled, by its name.
     """
-    vectors = plain.Vectors(core.lanes, core.registers)
     scheduled, ways = tvm.IRModule(module.functions, attrs=module.attrs), dict[str, str]()
-    for name, function in module.functions.items():
-        if isinstance(function, tirx.PrimFunc) and not (function.attrs and SCHEDULED in function.attrs):
-            scheduled[name], ways[name.name_hint] = plain.schedule(function, vectors)
+    for name, function in unscheduled(module):
+        choice = choose(STOCK, problem(name, function))
+        assert isinstance(choice, Stock)
+        scheduled[name], ways[name.name_hint] = stock.scheduled(function, choice, core)
     return scheduled, ways
 
 
