@@ -25,11 +25,12 @@ from tvm.s_tir import Schedule
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from edge.kernels import gemm
+from edge.kernels import gemm, product
 from edge.kernels.activation import with_shortcut_reference
 from edge.kernels.axis import Axis
 from edge.kernels.core import Core
-from edge.kernels.gemm import Expression, Stretch, Tile
+from edge.kernels.gemm import Tile
+from edge.kernels.product import Expression, Stretch
 from edge.kernels.template import FLOAT32_BYTES, Array, Problem, Template
 
 ADDRESSES = 16
@@ -137,11 +138,11 @@ class Convolution(Template[ConvolutionProblem, Tile]):
         """
 
         def cost(tile: Tile) -> int:
-            product = gemm.estimate(problem.rows, problem.outputs, problem.reduction, tile)
+            instructions = gemm.estimate(problem.rows, problem.outputs, problem.reduction, tile)
             if problem.across.length % tile.rows == 0:
-                return product
+                return instructions
             tiles = ceil(problem.rows / tile.rows) * ceil(problem.outputs / tile.columns)
-            return product + tiles * problem.kernel[0] * _planes(problem) * ADDRESSES
+            return instructions + tiles * problem.kernel[0] * _planes(problem) * ADDRESSES
 
         return min(self.space(problem, core), key=cost)
 
@@ -150,16 +151,16 @@ class Convolution(Template[ConvolutionProblem, Tile]):
         with IRBuilder() as builder, T.prim_func(s_tir=True):
             T.func_name("convolution")
             T.func_attr({"tirx.noalias": True})
-            image = gemm.argument("input", *_shape(problem))
-            given = gemm.operands(problem)
+            image = product.argument("input", *_shape(problem))
+            given = product.operands(problem)
             scratch = _copy(problem, image) if _is_copied(problem) else None
 
             def source(row: Expression, x: Expression) -> Expression:
                 return _at(problem, image, row, x) if scratch is None else scratch[row, x]
 
             stretches = [_stretch(problem, source)]
-            gemm.product(problem, given, stretches, choice)
-        function = gemm.schedule(builder.get(), problem, stretches, choice, core)
+            product.write(problem, given, stretches, choice)
+        function = product.schedule(builder.get(), problem, stretches, choice, core)
         if _is_copied(problem):
             function = _schedule_copy(function, problem, core)
         return function.with_attr("tirx.is_scheduled", True)

@@ -16,10 +16,11 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from edge.kernels import gemm
+from edge.kernels import gemm, product
 from edge.kernels.activation import with_shortcut_reference
 from edge.kernels.core import Core
-from edge.kernels.gemm import Expression, Stretch, Tile
+from edge.kernels.gemm import Tile
+from edge.kernels.product import Expression, Stretch
 from edge.kernels.template import FLOAT32_BYTES, Array, Problem, Template
 
 
@@ -109,11 +110,11 @@ class Pointwise(Template[PointwiseProblem, Tile]):
             T.func_name("pointwise")
             T.func_attr({"tirx.noalias": True})
             if problem.partial:
-                convolved = gemm.argument("convolved", problem.rows, problem.partial)
+                convolved = product.argument("convolved", problem.rows, problem.partial)
                 stretches.append(Stretch(0, problem.partial, lambda row, _, step: convolved[row, step]))
             stretches.append(_window(problem) if problem.window > 1 else _row(problem))
-            gemm.product(problem, gemm.operands(problem), stretches, choice)
-        scheduled = gemm.schedule(builder.get(), problem, stretches, choice, core)
+            product.write(problem, product.operands(problem), stretches, choice)
+        scheduled = product.schedule(builder.get(), problem, stretches, choice, core)
         return scheduled.with_attr("tirx.is_scheduled", True)
 
     def pack(self, problem: PointwiseProblem, choice: Tile, *weights: Array) -> tuple[Array, ...]:
@@ -150,7 +151,7 @@ def windows(problem: PointwiseProblem, image: Array) -> Array:
 
 def _row(problem: PointwiseProblem) -> Stretch:
     """All channels of a position, or those that the partial convolution left."""
-    image = gemm.argument("input", problem.rows, problem.inputs)
+    image = product.argument("input", problem.rows, problem.inputs)
     first = problem.partial
     return Stretch(first, problem.inputs - first, lambda row, _, step: image[row, first + step])
 
@@ -160,14 +161,14 @@ def _window(problem: PointwiseProblem) -> Stretch:
     side, channels = problem.window, problem.inputs
     across = problem.width // side
     if problem.layout == "NHWC":
-        image = gemm.argument("input", problem.height, problem.width, channels)
+        image = product.argument("input", problem.height, problem.width, channels)
 
         def of_image(row: Expression, repeat: Expression, step: Expression) -> Expression:
             return image[row // across * side + repeat, row % across * side + step // channels, step % channels]
 
         return Stretch(0, side * channels, of_image, repeats=side, period=side * channels)
 
-    planes = gemm.argument("input", channels, problem.height, problem.width)
+    planes = product.argument("input", channels, problem.height, problem.width)
 
     def of_planes(row: Expression, repeat: Expression, step: Expression) -> Expression:
         return planes[repeat // side, row // across * side + repeat % side, row % across * side + step]
