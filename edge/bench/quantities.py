@@ -96,7 +96,7 @@ QUANTITIES: dict[str, Quantity] = {
                 Column("quartiles ms", lambda row: _range(row.quartiles_ms)),
                 Column("wall ms", lambda row: _digits(row.wall_ms)),
                 Column("GFLOP/s", lambda row: ABSENT if row.gflops is None else f"{row.gflops:.0f}"),
-                Column("of peak", lambda row: share(row.share_of_floor)),
+                Column("of peak", lambda row: ABSENT if row.share_of_floor is None else f"{row.share_of_floor:.0%}"),
                 Column("ratio", _ratio),
                 Column("95 %", lambda row: _range(row.ratio_interval)),
             ),
