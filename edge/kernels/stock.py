@@ -125,7 +125,7 @@ def scheduled(function: tirx.PrimFunc, choice: Stock, core: Core) -> tuple[tirx.
 @lru_cache(maxsize=64)
 def _draws(function: str) -> tuple[str, ...]:
     """Different schedules of a function, each a module as TVM writes it."""
-    module = tvm.IRModule({"main": StockProblem("", function).unscheduled.with_attr("global_symbol", "main")})
+    module = tvm.IRModule({"main": StockProblem("", function).unscheduled})
     found: dict[str, None] = {}
     for drawn in _drawn(module):
         found[tvm.ir.save_json(drawn)] = None
