@@ -95,3 +95,12 @@ def test_the_page_says_what_partial_convolution_adds_to_the_pointwise_one(page: 
     # At 80 % of the peak it costs a quarter more than its 9/16 c² multiply-adds; the other's 2 c² are at half the peak.
     share = 0.25 * (9 / 16) / (2 / 0.5)
     assert f"adds {share:.1%} to {share:.1%} to the cost" in page
+
+
+def test_the_page_says_which_traffic_depthwise_convolution_needs(page: str) -> None:
+    needs = []
+    for operator in operators.operators():
+        if operator.name == "depthwise 3x3":
+            found = record(operator.kernels[0], SHARES[operator.name])
+            needs.append(found.bytes / found.measured.cost)
+    assert f"needs {min(needs):.1f} to {max(needs):.1f} bytes a cycle" in page

@@ -226,9 +226,9 @@ def text(rows: list[Row], plan: Plan, unit: str, device: str, drawing: str) -> s
         *([UNKNOWN] if modelled else []),
         "",
         *findings(rows),
-        *([fusion(rows, target)] if modelled else []),
+        *([fusion(rows, target), binding(rows)] if modelled else []),
         "",
-        f"Made by `make bench-ops TARGET={target.name} RUNNER={plan.runner}`.",
+        f"Made by `make bench-ops TARGET={target.name} RUNNER={plan.runner} BUDGET={plan.budget}`.",
         "",
     ]
     return "\n".join(lines)
@@ -269,20 +269,29 @@ def fusion(rows: list[Row], target: Target) -> str:
     )
 
 
+def binding(rows: list[Row]) -> str:
+    """What limits depthwise convolution, as a list item."""
+    needs = [row.bytes / row.cost for row in rows if row.operator.name == "depthwise 3x3"]
+    return (
+        f"- Depthwise convolution needs {min(needs):.1f} to {max(needs):.1f} bytes a cycle for its speed: arithmetic "
+        "binds it where the caches or the memory deliver them, as these cycles suppose, and memory where they do not."
+    )
+
+
 def draw(rows: list[Row], target: Target, unit: str, file: Path) -> None:
     """Write the drawing as a PNG: a group of bars a feature size, a bar an operator."""
     modelled = unit == "modelled cycles"
     scale = 1 if modelled else 1e9
     with matplotlib.style.context(STYLE):
-        figure = Figure(figsize=(13.3, 5.4))
-        axes = figure.add_axes((0.07, 0.15, 0.91, 0.7))
+        figure = Figure(figsize=(16, 5.6))
+        axes = figure.add_axes((0.06, 0.17, 0.93, 0.68))
         labels, place = [], 0.0
         for (channels, side), equal in groupby(rows, key=lambda row: (row.operator.channels, row.operator.side)):
             group = list(equal)
             for row in group:
                 axes.bar(place, row.speed / scale, 0.8, color=COLOURS[row.operator.name])
                 axes.text(place, row.speed / scale, f"{row.speed / scale:.1f}", ha="center", va="bottom", fontsize=10)
-                labels.append((place, row.operator.name.replace(" ", "\n", 1)))
+                labels.append((place, row.operator.name.replace(" ", "\n")))
                 place += 1
             middle = place - len(group) / 2 - 0.5
             axes.text(middle, 1.0, f"{channels} × {side}²", transform=axes.get_xaxis_transform(), ha="center")
