@@ -196,6 +196,7 @@ def text(rows: list[Row], plan: Plan, unit: str, device: str, drawing: str) -> s
     modelled = unit == "modelled cycles"
     speed, cost = ("FLOP a cycle", "modelled cycles") if modelled else ("GFLOP/s", "µs")
     moved = "bytes a cycle" if modelled else "GB/s"
+    caches = "weights in no cache" if plan.runner == "host" else "caches warm"
     head = ["operator", "feature map", "MFLOP", cost, speed, *(["of peak"] if modelled else []), "MB", moved]
     lines = [
         f"# Operators on {target.title}: floating-point operations are not all equal",
@@ -218,7 +219,7 @@ def text(rows: list[Row], plan: Plan, unit: str, device: str, drawing: str) -> s
         lines.append(f"| {' | '.join([row.title, size, *figures])} |")
     lines += [
         "",
-        f"Each operator by the best kernel we have for it, on one thread, measured on {device}, caches warm.",
+        f"Each operator by the best kernel we have for it, on one thread, measured on {device}, {caches}.",
         "FLOP counts are those of the operators' formulas, two for a multiply-add: a kernel that needs fewer, by a "
         f"transform, can go beyond its share. MB is the least traffic: every input, weight and output once; {moved}, "
         "what a memory has to deliver for this speed. A partial and a pointwise convolution are two kernels, of which "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import statistics
 import tempfile
@@ -111,8 +110,10 @@ class Timing:
     def rows(self, entrants: Sequence[Entrant], finished: Finished, reporter: Reporter) -> tuple[Row, ...]:
         """All that passed their checks are timed together; if one breaks off, the rest begins anew without it."""
         entrants = list(entrants)
-        with contextlib.suppress(Fault):
+        try:
             self._peak_gflops = peak_gflops(self._target)
+        except Fault as fault:
+            reporter.note(f"the core's peak could not be measured: {fault}")
         while running := [index for index, entrant in enumerate(entrants) if entrant.has_passed]:
             with reporter.lane("timing") as step:
                 found = self._timed([entrants[index] for index in running], finished, step)
