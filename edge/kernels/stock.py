@@ -95,7 +95,7 @@ class StockTemplate(Template[StockProblem, Stock]):
 
     def kernel(self, problem: StockProblem, choice: Stock, core: Core) -> tirx.PrimFunc:
         """The function, scheduled."""
-        return scheduled(problem.unscheduled, choice, core)[0]
+        return scheduled(problem, choice, core)[0]
 
     def pack(self, problem: StockProblem, choice: Stock, *weights: Array) -> tuple[Array, ...]:
         """Nothing is packed."""
@@ -110,15 +110,15 @@ class StockTemplate(Template[StockProblem, Stock]):
         return np.asarray(result.numpy())
 
 
-def scheduled(function: tirx.PrimFunc, choice: Stock, core: Core) -> tuple[tirx.PrimFunc, str]:
+def scheduled(problem: StockProblem, choice: Stock, core: Core) -> tuple[tirx.PrimFunc, str]:
     """Schedule a kernel.
 
     Returns:
         The kernel, and how it was scheduled: "by stock rules", or as ``plain.schedule`` says.
     """
     if choice.draw == PLAIN:
-        return plain.schedule(function, plain.Vectors(core.lanes, core.registers))
-    drawn = tvm.ir.load_json(_draws(StockProblem.of("", function).function)[choice.draw - 1])["main"]
+        return plain.schedule(problem.unscheduled, plain.Vectors(core.lanes, core.registers))
+    drawn = tvm.ir.load_json(_draws(problem.function)[choice.draw - 1])["main"]
     return drawn.with_attr("tirx.is_scheduled", True), "by stock rules"
 
 

@@ -1,7 +1,7 @@
 """The far side of a compile worker: ``python -m edge.tuning.compiling``, one JSON object a line in and out.
 
-A request names a kernel, by its template, problem and choice or as a module that MetaSchedule scheduled; the answer is
-what is known of it when it is compiled, or the fault. Whatever else the tools print goes to stderr.
+A request names a kernel, by its template, problem and choice; the answer is what is known of it when it is compiled,
+or the fault. Whatever else the tools print goes to stderr.
 """
 
 from __future__ import annotations
@@ -19,14 +19,9 @@ from edge.tuning.workers import serve
 def compile_request(request: dict[str, Any]) -> dict[str, Any]:
     """Compile what a request asks for; see ``compile_kernel`` for what it raises."""
     target = Target.model_validate(request["target"])
-    if "module" in request:
-        import tvm
-
-        function = tvm.ir.load_json(request["module"])["main"]
-    else:
-        template = template_named(request["template"])
-        problem = template.problems.from_json(request["problem"])
-        function = template.kernel(problem, template.choices.from_json(request["choice"]), Core.of(target))
+    template = template_named(request["template"])
+    problem = template.problems.from_json(request["problem"])
+    function = template.kernel(problem, template.choices.from_json(request["choice"]), Core.of(target))
     return compile_kernel(function, target, Path(request["file"])).to_json()
 
 

@@ -42,9 +42,10 @@ def schedule(module: tvm.IRModule, core: Core, choose: Choose) -> tuple[tvm.IRMo
     """
     scheduled, ways = tvm.IRModule(module.functions, attrs=module.attrs), dict[str, str]()
     for name, function in unscheduled(module):
-        choice = choose(STOCK, problem(name, function))
+        kernel = problem(name, function)
+        choice = choose(STOCK, kernel)
         assert isinstance(choice, Stock)
-        scheduled[name], ways[name.name_hint] = stock.scheduled(function, choice, core)
+        scheduled[name], ways[name.name_hint] = stock.scheduled(kernel, choice, core)
     return scheduled, ways
 
 
