@@ -147,7 +147,7 @@ def _our_keys(entry: Entry, state: Mapping[str, Tensor], path: Path) -> tuple[st
     for writer, key_map in entry.key_maps.items():
         mapped = key_map(state)
         if mapped is not None:
-            if len(mapped) != len(state):
+            if len(mapped) < len(state):
                 raise _refused(
                     entry, path, "two of its keys name the same tensor", "use the checkpoint as it was published"
                 )
