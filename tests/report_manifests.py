@@ -133,7 +133,7 @@ def manifest(model: str = "fasternet_t1", artifacts: list[Manifest] | None = Non
         artifacts = [artifact(model, *row) for row in BEST if row[4] is not None]
     photographs = "astronaut.png brick.png camera.png chelsea.png china.jpg coffee.png coins.png flower.jpg grass.png"
     made = {
-        "schema": 1,
+        "schema": 3,
         "model": model,
         "target": "cortex-a72",
         "profile": {
@@ -174,6 +174,7 @@ def manifest(model: str = "fasternet_t1", artifacts: list[Manifest] | None = Non
                     {"node": "batch_norm_7", "reason": "its input has another reader"},
                 ],
                 "proof_db": 301.27,
+                "formats": [],
             },
             {
                 "name": "fold_batch_norm_forward",
@@ -181,6 +182,7 @@ def manifest(model: str = "fasternet_t1", artifacts: list[Manifest] | None = Non
                 "matches": 0,
                 "refused": [],
                 "proof_db": None,
+                "formats": ["Core ML"],
             },
             {
                 "name": "partial_convolution",
@@ -188,6 +190,7 @@ def manifest(model: str = "fasternet_t1", artifacts: list[Manifest] | None = Non
                 "matches": 13,
                 "refused": [],
                 "proof_db": 999.0,
+                "formats": [],
             },
         ],
         "eager": {"sqnr_db": 126.13, "seconds": 0.0301},

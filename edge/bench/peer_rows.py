@@ -70,12 +70,15 @@ def entrants(request: Request, finished: Finished, measure: Measure, reporter: R
 
 def lowered(request: Request, finished: Finished) -> Program:
     """Define and lower the network once more: the same request gives the same program."""
+    import torch
+
     from edge.lowering import lower
     from edge.stages import define
 
     network = define.define(request)
-    program = lower(network.program, define.proof_samples(network), model=request.name).program
-    file, calibration = define.save(network, program, finished.work)
+    file, calibration = finished.work / "program.pt2", finished.work / "calibration.npz"
+    torch.export.save(lower(network.definition, define.proof_samples(network), model=request.name).program, file)
+    define.save_calibration(network, calibration)
     return Program(finished, request.name, file, calibration, network.inputs, network.facts.outputs)
 
 
