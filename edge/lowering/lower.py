@@ -18,6 +18,7 @@ from edge.lowering import (
     fold_batch_norm_forward,
     partial_convolution,
     reparameterisation,
+    trim_kernels,
     unfold_batch_norm,
 )
 from edge.lowering.proof import BOUND_DB, evaluate, largest_activation, proof_db
@@ -25,6 +26,7 @@ from edge.lowering.rewrite import Refusal, Rewrite, apply_everywhere
 
 REWRITES: tuple[Rewrite, ...] = (
     drop_training_leftovers.REWRITE,
+    trim_kernels.REWRITE,
     fold_batch_norm_backward.REWRITE,
     fold_batch_norm_forward.REWRITE,
     unfold_batch_norm.REWRITE,
