@@ -57,11 +57,11 @@ def rewrite(module: tvm.IRModule, core: Core, choose: Choose) -> Rewritten:
             outcome = pattern(flow, value)
             if isinstance(outcome, Match):
                 matches[outcome.result] = outcome
-                done.kernels[outcome.template] += 1
                 break
             if isinstance(outcome, Refusal):
                 done.refusals[f"{outcome.operator}: {outcome.reason}"] += 1
                 break
+    done.kernels.update(match.template for match in matches.values())
     done.module = _Builder(function, matches, core, choose).build()
     return done
 

@@ -1,0 +1,3 @@
+"""placeholder"""
+def match(flow, value):
+    return None
