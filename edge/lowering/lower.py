@@ -16,6 +16,7 @@ from edge.lowering import (
     drop_training_leftovers,
     fold_batch_norm_backward,
     fold_batch_norm_forward,
+    fold_layer_norm_forward,
     partial_convolution,
     reparameterisation,
     unfold_batch_norm,
@@ -27,6 +28,7 @@ REWRITES: tuple[Rewrite, ...] = (
     drop_training_leftovers.REWRITE,
     fold_batch_norm_backward.REWRITE,
     fold_batch_norm_forward.REWRITE,
+    fold_layer_norm_forward.REWRITE,
     unfold_batch_norm.REWRITE,
     partial_convolution.REWRITE,
 )
