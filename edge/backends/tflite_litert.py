@@ -8,7 +8,7 @@ import litert_torch
 import torch
 from torch import Tensor, nn
 
-from edge.backends import tflite, tflite_quantize, tflite_ranks
+from edge.backends import tflite, tflite_biases, tflite_quantize, tflite_ranks
 from edge.records import EmitJob, EmittedFile, Tool
 
 
@@ -51,7 +51,8 @@ def prepare(job: EmitJob) -> bytes:
     examples = [torch.zeros(shapes[name]) for name in program.graph_signature.user_inputs]
     network = ChannelsLast(program.module(), job.inputs, job.outputs)
     feeds = {name: _to_nhwc(example).contiguous() for name, example in zip(job.inputs, examples, strict=True)}
-    return tflite_ranks.align_constants(litert_torch.convert(network, sample_kwargs=feeds).model_content())
+    content = litert_torch.convert(network, sample_kwargs=feeds).model_content()
+    return tflite_biases.flatten(tflite_ranks.align_constants(content))
 
 
 def emit(job: EmitJob, prepared: bytes, precision: str) -> list[EmittedFile]:
