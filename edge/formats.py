@@ -9,10 +9,17 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 @dataclass(frozen=True)
 class Converter:
-    """One way to make a format's artifacts: a module (see ``edge.backends``) and the environment it runs in."""
+    """One way to make a format's artifacts.
+
+    Attributes:
+        backend: a module, see ``edge.backends``.
+        environment: that it runs in.
+        forms: rewrites it is served best with, on top of those that everybody gets; see ``edge.lowering.forms``.
+    """
 
     backend: str
     environment: str
+    forms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +44,11 @@ class Format:
     limit_s: int = 1800
     target_section: str = ""
     suffixes: tuple[str, ...] = field(default=())
+
+    @property
+    def default(self) -> Converter:
+        """The converter that is used unless another is asked for."""
+        return next(iter(self.converters.values()))
 
 
 FORMATS: dict[str, Format] = {

@@ -23,12 +23,12 @@ from edge.request import Request, Unit
 from edge.toolchains import arm64, chromium, debian, environments, pocl
 
 if TYPE_CHECKING:
-    from edge.lowering import Lowered
     from edge.processes import Emission
     from edge.stages.define import Network
+    from edge.stages.lower import Programs
     from edge.stages.verify import Check
 
-SCHEMA = 2
+SCHEMA = 3
 FILE = "manifest.json"
 CAP_DB = 999.0
 DEVICE_TOOLS = {"emulated": arm64.NAME, "software-gpu": chromium.NAME, "software-opencl": pocl.NAME}
@@ -190,7 +190,7 @@ def environment(request: Request, sources: str) -> Manifest:
 def assemble(
     request: Request,
     network: Network,
-    lowered: Lowered,
+    programs: Programs,
     artifacts: list[Manifest],
     *,
     sources: str,
@@ -207,8 +207,8 @@ def assemble(
             "command": request.command,
             "network": {
                 **to_json(network.facts),
-                "params_folded": lowered.parameters,
-                "largest_activation": lowered.largest_activation,
+                "params_folded": programs.common.parameters,
+                "largest_activation": programs.largest_activation,
             },
             "weights": to_json(network.weights),
             "calibration": {
@@ -219,7 +219,7 @@ def assemble(
                 "left_out": calibration.left_out,
                 "digest": calibration.digest,
             },
-            "rewrites": [to_json(outcome) for outcome in lowered.outcomes],
+            "rewrites": [{**to_json(outcome), "formats": list(formats)} for outcome, formats in programs.steps],
             "eager": {"sqnr_db": network.oracle.eager_sqnr_db, "seconds": network.oracle.eager_seconds},
             "samples": len(network.check),
             "artifacts": artifacts,

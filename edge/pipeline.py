@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge.devices import Device
-    from edge.lowering import Lowered, Outcome
+    from edge.lowering import Outcome
     from edge.parity.vectors import Vectors
     from edge.processes import Emission
     from edge.stages.define import Network
+    from edge.stages.emit import Inputs
+    from edge.stages.lower import Programs
 
 
 def export(request: Request, reporter: Reporter) -> Manifest:
@@ -117,8 +119,9 @@ def _make(
     sources: str,
     begin: float,
 ) -> Manifest:
-    from edge.lowering import lower
     from edge.stages import define
+    from edge.stages.emit import Inputs
+    from edge.stages.lower import lower
 
     folder = request.folder
     reporter.note(f"define {request.name}")
@@ -127,22 +130,27 @@ def _make(
     reporter.note(f"  PyTorch's own float32 error: {network.oracle.eager_sqnr_db:.1f} dB")
 
     reporter.note("lower")
-    lowered = lower(
-        network.program,
-        define.proof_samples(network),
-        model=request.name,
-        on_outcome=lambda outcome: reporter.note(f"  {_describe(outcome)}"),
+    besides = reuse.beside(standing, request.units)
+    programs = lower(
+        network,
+        [unit.converter for unit in (*request.units, *besides)],
+        request.name,
+        lambda outcome, formats: reporter.note(f"  {_describe(outcome, formats)}"),
     )
+    if programs.attention:
+        request = replace(request, target=request.target.for_attention())
 
     staged, scratch = writing.staging(folder), writing.scratch(folder)
     vectors = network.vectors
     vectors.save(staged / check_vectors.FOLDER)
-    inputs = (*define.save(network, lowered.program, scratch), staged / check_vectors.INPUTS)
+    scratch.mkdir(parents=True, exist_ok=True)
+    inputs = Inputs(programs.save(scratch), scratch / "calibration.npz", staged / check_vectors.INPUTS)
+    define.save_calibration(network, inputs.calibration)
 
     wanted = tuple(unit for unit in request.units if unit not in standing)
     lanes = [tuple(lane) for _, lane in groupby(wanted, key=lambda unit: unit.format)]
     threads = max(1, _cores() // max(1, min(request.jobs, len(lanes))))
-    run = _Run(request, network, vectors, lowered, inputs, devices, keys, scratch, staged, threads, reporter)
+    run = _Run(request, network, vectors, programs, inputs, devices, keys, scratch, staged, threads, reporter)
     with reporter.running(), ThreadPoolExecutor(max_workers=request.jobs) as pool:
         futures = [pool.submit(_lane, run, lane) for lane in lanes]
         try:
@@ -152,7 +160,7 @@ def _make(
             processes.end_all()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    kept = {unit: standing[unit] for unit in request.units if unit in standing} | reuse.beside(standing, request.units)
+    kept = {unit: standing[unit] for unit in request.units if unit in standing} | besides
     for entries in kept.values():
         reuse.carry_over(entries, folder, staged)
 
@@ -160,7 +168,7 @@ def _make(
     ordered = [*request.units, *(unit for unit in kept if unit not in request.units)]
     artifacts = [entry for unit in ordered for entry in everything[unit]]
     seconds = time.monotonic() - begin
-    manifest = assemble(request, network, lowered, artifacts, sources=sources, seconds=seconds)
+    manifest = assemble(request, network, programs, artifacts, sources=sources, seconds=seconds)
     writing.write(manifest, folder)
     return manifest
 
@@ -170,7 +178,7 @@ class _Run:
     """What the lanes of one export share.
 
     Attributes:
-        inputs: the lowered program, the calibration samples and the check samples, as files.
+        inputs: what the exporters read.
         devices: where artifacts are checked, in order.
         scratch: where workers leave their files, a folder for each lane.
         staged: where finished artifacts go.
@@ -180,8 +188,8 @@ class _Run:
     request: Request
     network: Network
     vectors: Vectors
-    lowered: Lowered
-    inputs: tuple[Path, Path, Path]
+    programs: Programs
+    inputs: Inputs
     devices: tuple[Device, ...]
     keys: dict[Unit, str]
     scratch: Path
@@ -231,7 +239,8 @@ def _checked(run: _Run, unit: Unit, emission: Emission, work: Path, step: Callab
                 run.staged / file.file,
                 run.request.target,
                 unit.precision,
-                run.lowered.largest_activation,
+                run.programs.of(unit.converter).largest_activation,
+                run.network.facts.macs,
                 run.staged / host if host else None,
             )
             place = work / f"{file.file}.on" / slug(device.name)
@@ -260,12 +269,13 @@ def _keep_log(run: _Run, log: Path, name: str) -> None:
     run.reporter.note(f"  what it printed: {LOGS}/{kept.name}")
 
 
-def _describe(outcome: Outcome) -> str:
+def _describe(outcome: Outcome, formats: tuple[str, ...]) -> str:
     from edge.report.summary import decibels
 
     proof = "" if outcome.proof_db is None else f", proven in float64: {decibels(outcome.proof_db)}"
     refused = f", {len(outcome.refused)} refused: {outcome.refused[0].reason}" if outcome.refused else ""
-    return f"{outcome.name}: {outcome.matches} matches{proof}{refused}"
+    served = f" for {', '.join(formats)}" if formats else ""
+    return f"{outcome.name}{served}: {outcome.matches} matches{proof}{refused}"
 
 
 def _cores() -> int:

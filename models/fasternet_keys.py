@@ -9,15 +9,12 @@ convolution after the pooling ``avgpool_pre_head.1`` and the classifier ``head``
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from edge.models.keys import Rule, key_map
+
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from edge.models.registry import KeyMap
-
-Rule = tuple[str, Callable[[re.Match[str]], str]]
 
 _IN_BLOCK = {
     "mlp.0": "expand",
@@ -60,25 +57,8 @@ def _in_merging(merging: int, match: re.Match[str]) -> str:
     return f"mergings.{merging}.{_MERGING[match[2]]}.{match[3]}"
 
 
-def _key_map(rules: tuple[Rule, ...], marks: tuple[str, ...]) -> KeyMap:
-    """Renames by the first rule that matches a whole key. One without a rule keeps its name: the loader reports it."""
-
-    def rename(key: str) -> str:
-        for pattern, replacement in rules:
-            if match := re.fullmatch(pattern, key):
-                return replacement(match)
-        return key
-
-    def key_map(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        if not any(key.startswith(marks) for key in state):
-            return None
-        return {rename(key): tensor for key, tensor in state.items()}
-
-    return key_map
-
-
 KEY_MAPS: dict[str, KeyMap] = {
-    "authors": _key_map(_AUTHORS_RULES, ("avgpool_pre_head.1.", "stages.1.reduction.", "norm0.")),
-    "timm": _key_map(_TIMM_RULES, ("conv_head.", "stages.1.downsample.")),
+    "authors": key_map(_AUTHORS_RULES, ("avgpool_pre_head.1.", "stages.1.reduction.", "norm0.")),
+    "timm": key_map(_TIMM_RULES, ("conv_head.", "stages.1.downsample.")),
 }
 """By who wrote the checkpoint. The marks are keys that only that writer uses."""

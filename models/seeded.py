@@ -7,42 +7,60 @@ can be measured. Everything is drawn and computed so that another host gets the 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 SPREAD = 0.02
-"""Standard deviation of the weights, as the authors initialise them. They draw from a normal distribution truncated at
-±2, a hundred standard deviations away, so a plain one is the same."""
+"""Standard deviation of weights that a norm follows, as the authors initialise them. They draw from a normal
+distribution truncated at ±2, a hundred standard deviations away, so a plain one is the same."""
 
 _ENOUGH = 32  # images; a batch of them at 224 pixels takes 2 GiB in the largest variant
 
 
 def seed_weights(network: nn.Module, seed: int = 0) -> None:
-    """Give every convolution, linear layer and BatchNorm of the network seeded values, in place.
+    """Give every parameter of the network a seeded value, in place.
 
-    Weights are normal with the standard deviation ``SPREAD``, biases zero. A BatchNorm gets a scale from [0.5, 1.5) and
-    a shift from [-0.5, 0.5): with the usual 1 and 0, a fold that forgot either would go unnoticed. The range keeps
-    activations near their normalised size, well inside float16 and without channels that int8 would round away.
+    Weights are normal. A layer without a bias is one that a norm follows, which sets the size of its values: there the
+    standard deviation is ``SPREAD``. With a bias, which is zero, it is 1 / √(inputs of a value): the size is kept.
 
-    Other parameters, such as a LayerNorm's or a layer scale, keep their initial values. The draws come from numpy's own
-    generator, whose stream is the same on every processor; torch's global one is not touched.
+    Norms get a scale from [0.5, 1.5) and a shift from [-0.5, 0.5): with the usual 1 and 0, a fold that forgot either
+    would go unnoticed. The range keeps activations near their normalised size, well inside float16 and without channels
+    that int8 would round away. All other parameters (layer scales, attention biases, response norms) are from
+    [-0.5, 0.5), for the same reason: many are trained from nearly nothing, and a branch times nearly nothing hides all
+    its errors.
+
+    The draws come from numpy's own generator, whose stream is the same on every processor; torch's global one is not
+    touched.
     """
     generator = np.random.default_rng(seed)
 
-    def fill(parameter: Tensor, values: np.ndarray) -> None:
-        parameter.copy_(torch.from_numpy(values))
+    def fill(parameter: Tensor | None, values: Callable[[tuple[int, ...]], np.ndarray]) -> None:
+        if parameter is not None:
+            parameter.copy_(torch.from_numpy(values(tuple(parameter.shape))))
+
+    def normal(deviation: float) -> Callable[[tuple[int, ...]], np.ndarray]:
+        return lambda shape: generator.standard_normal(shape) * deviation
+
+    def uniform(low: float) -> Callable[[tuple[int, ...]], np.ndarray]:
+        return lambda shape: generator.uniform(low, low + 1, shape)
 
     with torch.no_grad():
         for module in network.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                fill(module.weight, generator.standard_normal(tuple(module.weight.shape)) * SPREAD)
-                if module.bias is not None:
-                    module.bias.zero_()
-            elif isinstance(module, nn.BatchNorm2d):
-                fill(module.weight, generator.uniform(0.5, 1.5, module.num_features))
-                fill(module.bias, generator.uniform(-0.5, 0.5, module.num_features))
+            match module:
+                case nn.Conv2d() | nn.Linear() if module.bias is None:
+                    fill(module.weight, normal(SPREAD))
+                case nn.Conv2d() | nn.Linear():
+                    fill(module.weight, normal(module.weight[0].numel() ** -0.5))
+                    fill(module.bias, np.zeros)
+                case nn.BatchNorm2d() | nn.LayerNorm():
+                    fill(module.weight, uniform(0.5))
+                    fill(module.bias, uniform(-0.5))
+                case _:
+                    for parameter in module.parameters(recurse=False):
+                        fill(parameter, uniform(-0.5))
 
 
 def estimate_batch_norm(network: nn.Module, images: np.ndarray) -> None:

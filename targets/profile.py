@@ -120,6 +120,7 @@ class Gate(_Record):
 
     Attributes:
         sqnr_db: signal-to-quantisation-noise ratio against the float64 network, of the worst sample and output.
+        sqnr_db_with_attention: the same for a network that weighs values by a softmax, which int8 costs more.
         max_rel: largest error, relative to the output's largest magnitude.
         rms_vs_eager: RMS error, in multiples of eager PyTorch's own in float32.
         top1: share of the samples whose largest output is the float64 network's; a tie that ``max_rel`` could swap
@@ -136,6 +137,7 @@ class Gate(_Record):
     """
 
     sqnr_db: float
+    sqnr_db_with_attention: float | None = None
     max_rel: float | None = None
     rms_vs_eager: float | None = None
     top1: float | None = None
@@ -175,6 +177,16 @@ class Target(_Record):
     tvm: Tvm | None = None
     coreml: CoreMl | None = None
     gates: dict[str, Gate]
+
+    def for_attention(self) -> Target:
+        """The same device with the gates that a network with attention is held to."""
+        gates = {
+            precision: gate.model_copy(update={"sqnr_db": gate.sqnr_db_with_attention})
+            if gate.sqnr_db_with_attention is not None
+            else gate
+            for precision, gate in self.gates.items()
+        }
+        return self.model_copy(update={"gates": gates})
 
     @model_validator(mode="after")
     def _consistent(self) -> Target:

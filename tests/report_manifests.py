@@ -109,6 +109,7 @@ def artifact(
         "notes": {"operators": 112, "transposes": 0, "operator_types": {"conv": 44, "add": 13}}
         if format != "coreml"
         else {},
+        "runs_on": "target" if suffix.endswith(".so") else "anywhere",
         "key": digest(f"key {suffix}"),
         "checks": [check(precision, sqnr_db, max_rel, seconds, RUNTIMES[format])],
     }
@@ -133,7 +134,7 @@ def manifest(model: str = "fasternet_t1", artifacts: list[Manifest] | None = Non
         artifacts = [artifact(model, *row) for row in BEST if row[4] is not None]
     photographs = "astronaut.png brick.png camera.png chelsea.png china.jpg coffee.png coins.png flower.jpg grass.png"
     made = {
-        "schema": 1,
+        "schema": 3,
         "model": model,
         "target": "cortex-a72",
         "profile": {
@@ -174,6 +175,7 @@ def manifest(model: str = "fasternet_t1", artifacts: list[Manifest] | None = Non
                     {"node": "batch_norm_7", "reason": "its input has another reader"},
                 ],
                 "proof_db": 301.27,
+                "formats": [],
             },
             {
                 "name": "fold_batch_norm_forward",
@@ -181,6 +183,7 @@ def manifest(model: str = "fasternet_t1", artifacts: list[Manifest] | None = Non
                 "matches": 0,
                 "refused": [],
                 "proof_db": None,
+                "formats": ["Core ML"],
             },
             {
                 "name": "partial_convolution",
@@ -188,6 +191,7 @@ def manifest(model: str = "fasternet_t1", artifacts: list[Manifest] | None = Non
                 "matches": 13,
                 "refused": [],
                 "proof_db": 999.0,
+                "formats": [],
             },
         ],
         "eager": {"sqnr_db": 126.13, "seconds": 0.0301},

@@ -48,10 +48,34 @@ def test_nobodys_random_stream_is_disturbed() -> None:
 
 
 def test_the_weights_are_distributed_as_the_authors_initialise_them() -> None:
-    weights = dict(seeded(Config(64, (1, 1, 1, 1), "relu")).named_parameters())
-    large = weights["classifier.weight"]
+    weights = dict(seeded(Config(64, (1, 1, 1, 1), "relu", head_width=1280)).named_parameters())
+    large = weights["head.weight"]
     assert large.std().item() == pytest.approx(0.02, rel=0.01) and abs(large.mean().item()) < 1e-4
-    assert not weights["classifier.bias"].any()
+
+
+def test_a_layer_with_a_bias_keeps_the_size_of_its_values() -> None:
+    """No norm follows it: weights of 0.02 would make a branch that is nearly nothing, and hide all its errors."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(1024, 512), nn.LayerNorm(512), nn.Linear(512, 100))
+    seed_weights(network)
+    x = torch.randn(64, 1024)
+    assert network[0](x).std().item() == pytest.approx(1, rel=0.05)
+    assert network(x).std().item() == pytest.approx(1, rel=0.2)
+    assert not network[0].bias.any() and not network[2].bias.any()
+
+
+def test_no_parameter_stays_as_it_began() -> None:
+    """A layer scale of 1e-6 would hide the whole branch, a LayerNorm's 1 and 0 a fold that forgot them."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.scale = nn.LayerNorm(64), nn.Parameter(torch.full((64,), 1e-6))
+
+    network = Scaled()
+    seed_weights(network)
+    assert network.scale.abs().max() <= 0.5 and network.scale.std() > 0.2
+    assert network.norm.weight.min() >= 0.5 and network.norm.weight.std() > 0.2 and network.norm.bias.std() > 0.2
 
 
 def test_every_norm_has_a_scale_and_a_shift_that_a_fold_cannot_forget() -> None:

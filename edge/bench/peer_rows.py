@@ -70,12 +70,15 @@ def entrants(request: Request, finished: Finished, measure: Measure, reporter: R
 
 def lowered(request: Request, finished: Finished) -> Program:
     """Define and lower the network once more: the same request gives the same program."""
+    import torch
+
     from edge.lowering import lower
     from edge.stages import define
 
     network = define.define(request)
-    program = lower(network.program, define.proof_samples(network), model=request.name).program
-    file, calibration = define.save(network, program, finished.work)
+    file, calibration = finished.work / "program.pt2", finished.work / "calibration.npz"
+    torch.export.save(lower(network.definition, define.proof_samples(network), model=request.name).program, file)
+    define.save_calibration(network, calibration)
     return Program(finished, request.name, file, calibration, network.inputs, network.facts.outputs)
 
 
@@ -107,8 +110,8 @@ def judge(row: Row, finished: Finished, file: EmittedFile, artifact: Path, devic
         device: where it runs.
         step: told what is done.
     """
-    largest = finished.manifest["network"]["largest_activation"]
-    subject = Subject(file, artifact, finished.target, PRECISION, largest)
+    network = finished.manifest["network"]
+    subject = Subject(file, artifact, finished.target, PRECISION, network["largest_activation"], network["macs"])
     vectors = finished.vectors("bench")
     check, _ = verify(subject, vectors, device, artifact.with_name(f"{artifact.name}.check"), THREADS, step)
     row = replace(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
@@ -17,6 +17,7 @@ from edge.lowering import (
     fold_batch_norm_backward,
     fold_batch_norm_forward,
     partial_convolution,
+    reparameterisation,
     unfold_batch_norm,
 )
 from edge.lowering.proof import BOUND_DB, evaluate, largest_activation, proof_db
@@ -72,20 +73,20 @@ def _drop_unused_constants(module: GraphModule) -> None:
 
 
 def lower(
-    program: ExportedProgram,
+    network: nn.Module | ExportedProgram,
     samples: Tensor,
     *,
     rewrites: tuple[Rewrite, ...] = REWRITES,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
     model: str | None = None,
 ) -> Lowered:
-    """Apply the rewrites to a program and prove each one.
+    """Merge a network's branches, apply the rewrites to its program, and prove each step.
 
     All of it happens in float64: the folds lose nothing to float32 on the way, and the proof compares what the
     algebra says.
 
     Args:
-        program: any network with one image input, batch 1, in evaluation mode.
+        network: any with one image input, in evaluation mode; or its program, batch 1, which has no branches to merge.
         samples: (N, C, H, W) float32, what the proofs run on.
         rewrites: in order.
         on_outcome: called after each rewrite.
@@ -94,27 +95,45 @@ def lower(
     Raises:
         ExportError: a rewrite changed what the network computes.
     """
+    outcomes: list[Outcome] = []
+
+    def record(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        on_outcome(outcome)
+        if outcome.proof_db is not None and not outcome.proof_db >= BOUND_DB:
+            raise ExportError(
+                f"{outcome.name} changed the network: {outcome.proof_db:.1f} dB in float64, at least {BOUND_DB:g} "
+                "expected",
+                stage="lower",
+                model=model,
+                next_step="this is a defect of the rewrite; please report it with the network",
+            )
+
+    program = network if isinstance(network, ExportedProgram) else _exported(network, samples, record)
     shared = program.run_decompositions({}).module(check_guards=False)
     graph = copy.deepcopy(shared).double()  # the program's weights are the caller's own tensors
     assert isinstance(graph, GraphModule)
     doubles = samples.double()
-    outputs, outcomes = evaluate(graph, doubles), []
+    outputs = evaluate(graph, doubles)
     for rewrite in rewrites:
         matches, refused = apply_everywhere(rewrite, graph)
         proof = None
         if matches:
             before, outputs = outputs, evaluate(graph, doubles)
             proof = proof_db(before, outputs)
-        outcomes.append(Outcome(rewrite.name, rewrite.algebra, matches, refused, proof))
-        on_outcome(outcomes[-1])
-        if proof is not None and not proof >= BOUND_DB:
-            raise ExportError(
-                f"{rewrite.name} changed the network: {proof:.1f} dB in float64, at least {BOUND_DB:g} expected",
-                stage="lower",
-                model=model,
-                next_step="this is a defect of the rewrite; please report it with the network",
-            )
+        record(Outcome(rewrite.name, rewrite.algebra, matches, refused, proof))
     _drop_unused_constants(graph)
     largest = largest_activation(graph, doubles)
     lowered = torch.export.export(graph.float(), (samples[:1].float(),))
     return Lowered(lowered, tuple(outcomes), largest)
+
+
+def _exported(network: nn.Module, samples: Tensor, record: Callable[[Outcome], None]) -> ExportedProgram:
+    """The network's program with its branches merged; float64 if there were any, so that nothing is rounded twice."""
+    merged, merges = reparameterisation.merged(network)
+    proof = None
+    if merges:
+        before = evaluate(copy.deepcopy(network).double(), samples.double())
+        proof = proof_db(before, evaluate(merged, samples.double()))
+    record(Outcome(reparameterisation.NAME, reparameterisation.ALGEBRA, merges, (), proof))
+    return torch.export.export(merged if merges else network, (samples[:1].double() if merges else samples[:1],))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 from torch.utils import _pytree
 
@@ -18,7 +18,7 @@ from edge.parity.metrics import sqnr_db
 BOUND_DB = 250.0
 
 
-def evaluate(module: GraphModule, samples: Tensor) -> list[Tensor]:
+def evaluate(module: nn.Module, samples: Tensor) -> list[Tensor]:
     """The program's outputs for each sample in turn, in order, stacked (N, …), float64.
 
     Args:

@@ -51,12 +51,12 @@ class Network:
     """The network as defined, and everything later stages compare with.
 
     Attributes:
-        program: exported as defined, float32, batch 1.
-        inputs: the program's input names.
+        definition: the module, or the user's own program; float32.
+        inputs: names of its inputs.
         check: (N, 3, H, W) float32, what every artifact is checked with; photographs first.
     """
 
-    program: ExportedProgram
+    definition: nn.Module | ExportedProgram
     inputs: tuple[str, ...]
     facts: Facts
     weights: Weights
@@ -68,10 +68,6 @@ class Network:
     def vectors(self) -> Vectors:
         """What every artifact is checked with, and what it must give."""
         return Vectors({self.inputs[0]: self.check}, self.oracle.outputs, self.oracle.eager)
-
-
-def _export(network: nn.Module, check: np.ndarray) -> ExportedProgram:
-    return torch.export.export(network, (torch.from_numpy(check[:1]),))
 
 
 def _registered(request: Request) -> Network:
@@ -97,7 +93,7 @@ def _registered(request: Request) -> Network:
     )
     check = check_samples(entry.preprocessing)
     oracle = consult(network, check, entry.outputs)
-    return Network(_export(network, check), ("image",), facts, weights, calibration, check, oracle)
+    return Network(network, ("image",), facts, weights, calibration, check, oracle)
 
 
 def _load_program(path: Path) -> ExportedProgram:
@@ -166,14 +162,6 @@ def proof_samples(network: Network) -> torch.Tensor:
     return torch.from_numpy(network.check[[0, -1]])
 
 
-def save(network: Network, lowered: ExportedProgram, folder: Path) -> tuple[Path, Path]:
-    """Write what exporters read: the lowered program and the calibration samples.
-
-    Returns:
-        The two files, in that order.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    program, calibration = folder / "program.pt2", folder / "calibration.npz"
-    torch.export.save(lowered, program)
-    np.savez(calibration, allow_pickle=False, **{network.inputs[0]: network.calibration.samples})
-    return program, calibration
+def save_calibration(network: Network, file: Path) -> None:
+    """Write the calibration samples as exporters read them."""
+    np.savez(file, allow_pickle=False, **{network.inputs[0]: network.calibration.samples})

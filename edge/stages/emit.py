@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge import processes
@@ -14,11 +15,26 @@ from edge.stages.define import Network
 from edge.toolchains import environments
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What exporters read, as files.
+
+    Attributes:
+        programs: the lowered network, by the forms it was given.
+        calibration: the calibration samples.
+        check: the samples of every check.
+    """
+
+    programs: Mapping[tuple[str, ...], Path]
+    calibration: Path
+    check: Path
+
+
 def emit(
     request: Request,
     network: Network,
     units: tuple[Unit, ...],
-    inputs: tuple[Path, Path, Path],
+    inputs: Inputs,
     folder: Path,
     threads: int,
     progress: Callable[[str], None],
@@ -29,7 +45,7 @@ def emit(
         request: the export.
         network: for its input and output names.
         units: of one format, with one converter.
-        inputs: the lowered program, the calibration samples and the check samples, as files.
+        inputs: what the exporter reads.
         folder: new and empty; receives the files.
         threads: how many the worker may use.
         progress: called with a line of text as the work goes on.
@@ -44,16 +60,15 @@ def emit(
     except SetupError as error:
         return {**obstacles, **{unit: Emission("skipped", error.message) for unit in wanted}}
     folder.mkdir(parents=True)
-    program, calibration, check = inputs
     job = EmitJob(
         backend=converter.backend,
         model=request.name,
-        program=program,
+        program=inputs.programs[converter.forms],
         inputs=network.inputs,
         outputs=network.facts.outputs,
         precisions=tuple(unit.precision for unit in wanted),
-        calibration=calibration,
-        check_inputs=check,
+        calibration=inputs.calibration,
+        check_inputs=inputs.check,
         target=request.target.model_dump(mode="json"),
         folder=folder,
         threads=threads,

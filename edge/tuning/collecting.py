@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.export import ExportedProgram
 
 from edge.backends.tvm import library
 from edge.backends.tvm import program as relax_program
 from edge.backends.tvm.rewrite import rewrite
+from edge.formats import FORMATS
 from edge.kernels.core import Core
 from edge.kernels.template import Choice, Problem, Template
-from edge.lowering import lower
+from edge.lowering import give_form, lower
 from edge.models import find
 from edge.tuning.task import Task
 
@@ -47,14 +49,16 @@ def tasks(model: str, core: Core) -> Counter[Task]:
 
 
 def _lowered(model: str) -> ExportedProgram:
+    defined: nn.Module | ExportedProgram
     if model.endswith(".pt2"):
-        exported = torch.export.load(Path(model))
-        (name,) = exported.graph_signature.user_inputs
-        image = next(node.meta["val"] for node in exported.graph.nodes if node.name == name)
+        defined = torch.export.load(Path(model))
+        (name,) = defined.graph_signature.user_inputs
+        image = next(node.meta["val"] for node in defined.graph.nodes if node.name == name)
         sample = torch.rand(tuple(image.shape))
     else:
         entry = find(model)
         torch.manual_seed(0)
         sample = torch.rand(entry.input_shape)
-        exported = torch.export.export(entry.build().eval(), (sample,))
-    return lower(exported, sample, model=model).program
+        defined = entry.build().eval()
+    forms = FORMATS["tvm"].default.forms
+    return give_form(lower(defined, sample, model=model), forms, sample, model=model).program
