@@ -106,7 +106,8 @@ def _multiply_adds(node: Node) -> int:
 
 def _source(node: Any) -> Node:
     """What an observer observes; any other node itself."""
-    return node.args[0] if node.op == "call_module" else node
+    source: Node = node.args[0] if node.op == "call_module" else node
+    return source
 
 
 class _Network(Interpreter):
@@ -130,7 +131,7 @@ class _Network(Interpreter):
     def run_node(self, n: Node) -> Any:
         """As the interpreter's, but observers pass values on, and their readers get them rounded or not."""
         if self._is_observer(n):
-            return self.env[n.args[0]]
+            return self.env[_source(n)]
         return super().run_node(n)
 
     def map_nodes_to_values(self, args: Any, n: Node) -> Any:
@@ -141,7 +142,7 @@ class _Network(Interpreter):
         value = self.env[source]
         if not self._is_observer(source):
             return value
-        return self._round(source, value) if self._in_int8(source.args[0]) or self._in_int8(reader) else value
+        return self._round(source, value) if self._in_int8(_source(source)) or self._in_int8(reader) else value
 
     def _is_observer(self, node: Any) -> bool:
         return node.op == "call_module" and isinstance(self._modules[node.target], ObserverBase)

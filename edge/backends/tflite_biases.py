@@ -1,7 +1,7 @@
 """Give biases the one dimension that they have: the quantizer takes a bias's first dimension for its channels.
 
-Where litert-torch's converter fuses a multiplication by channels into the fully connected layer before it, it leaves the
-bias as it was broadcast, (1, 1, 1, C). ai-edge-quantizer then writes C scales for a dimension of size 1, and LiteRT
+Where litert-torch's converter fuses a multiplication by channels into the fully connected layer before it, it leaves
+the bias as it was broadcast, (1, 1, 1, C). ai-edge-quantizer then writes C scales for a dimension of size 1, and LiteRT
 refuses the int8 file. No value changes.
 """
 
@@ -20,7 +20,9 @@ def flatten(content: bytes) -> bytes:
     """
     model = tflite_file.unpack(content)
     found = list(tflite_file.operators(model))
-    places = {(id(graph), int(op.inputs[2])): graph for kind, op, graph in found if kind in _BIASED and len(op.inputs) > 2}
+    places = {
+        (id(graph), int(op.inputs[2])): graph for kind, op, graph in found if kind in _BIASED and len(op.inputs) > 2
+    }
     biases = [graph.tensors[index] for (_, index), graph in places.items() if index >= 0]
     broadcast = [bias for bias in biases if len(bias.shape) > 1]
     for bias in broadcast:

@@ -14,7 +14,7 @@ from edge.quantisation.search import Layer
 
 
 class FileSimulation:
-    """The quantizer is quick enough to make each file that is asked for; LiteRT runs it with the kernels of the host."""
+    """The quantizer is quick enough to make each file that is asked for; LiteRT runs it with the host's kernels."""
 
     def __init__(self, model: bytes, calibrated: Calibrated, samples: dict[str, np.ndarray], threads: int) -> None:
         """List the operators.
@@ -49,10 +49,12 @@ def _layers(content: bytes) -> tuple[Layer, ...]:
     """The file's operators, each once: what the quantizer cannot tell apart is one layer."""
     model = tflite_file.unpack(content)
     found = {
-        scope(operator, subgraph): (kind, operator, subgraph)
-        for kind, operator, subgraph in tflite_file.operators(model)
+        scope(operator, subgraph): Layer(
+            scope(operator, subgraph), kind, _multiply_adds(kind, operator, subgraph), f"operator {position}"
+        )
+        for position, (kind, operator, subgraph) in enumerate(tflite_file.operators(model))
     }
-    return tuple(Layer(name, kind, _multiply_adds(kind, *where)) for name, (kind, *where) in found.items())
+    return tuple(found.values())
 
 
 def _multiply_adds(kind: str, operator: Any, subgraph: Any) -> int:

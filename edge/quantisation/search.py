@@ -8,7 +8,8 @@ guessed: each backend can simulate its own quantisation with any set of layers k
   2. for the noise that each kind of operator adds alone, all others in float; the noisiest kinds are kept until the
      goal is reached;
   3. for the noise that each layer of these kinds adds alone; of the layers in order of their noise, the shortest
-     beginning that reaches the goal is kept.
+     beginning that reaches the goal is kept;
+  4. for each of those, the least noisy first, whether the others are enough without it.
 
 The noise is measured with the layer alone in int8, not with it alone in float: where five layers are each enough to
 spoil the result, freeing one of them changes nothing.
@@ -18,7 +19,8 @@ What is asked for is the calibration samples' SQNR against the float program. Th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +36,8 @@ SAMPLES = 8
 RANKING_SAMPLES = 2
 """Calibration samples that put kinds and layers in order, which asks for many measurements and decides nothing."""
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -43,7 +47,7 @@ class Layer:
         name: its place in the network; unique.
         kind: of operator, by the backend's name.
         multiply_adds: of one inference; 0 for what is no convolution and no matrix product.
-        place: path of its module in the network, where the backend knows it.
+        place: where to look for it: the path of its module in the network, or its position in the file.
     """
 
     name: str
@@ -102,76 +106,84 @@ class Choice:
     @property
     def names(self) -> frozenset[str]:
         """Of the layers that stay in float."""
-        return frozenset(kept.layer.name for kept in self.kept)
+        return _names(self.kept)
 
 
-def choose(simulation: Simulation, gate_db: float, progress: Callable[[str], None]) -> Choice:
-    """Choose the layers that stay in float.
+def choose(simulation: Simulation, gate_db: float) -> Choice:
+    """Choose the layers that stay in float. What is found on the way is logged.
 
     Args:
         simulation: of the network.
         gate_db: the target's gate of the SQNR in int8.
-        progress: called with a line of text as the search goes on.
     """
     goal = gate_db + MARGIN_DB
     before = simulation.sqnr_db(frozenset(), SAMPLES)
     if before >= goal:
         return Choice(goal, before, before)
-    progress(f"int8 throughout gives {before:.1f} dB, {goal:g} dB are needed: looking for the layers to blame")
-    suspects = _suspects(simulation, goal, progress)
-    progress(f"measuring {len(suspects)} layers")
-    ranked = sorted((Kept(layer, _alone(simulation, [layer])) for layer in suspects), key=lambda kept: kept.alone_db)
-    kept, after = _shortest(simulation, ranked, goal)
-    share = float_share(simulation.layers, [each.layer for each in kept])
-    progress(f"{len(kept)} of {len(simulation.layers)} layers in float give {after:.1f} dB")
+    _LOG.info("throughout gives %.1f dB, %.1f dB are needed: looking for the layers to blame", before, goal)
+    suspects = _suspects(simulation, goal)
+    _LOG.info("measuring %d layers", len(suspects))
+    ranked = sorted((Kept(layer, _alone_db(simulation, [layer])) for layer in suspects), key=lambda kept: kept.alone_db)
+    kept = _without_needless(simulation, _shortest(simulation, ranked, goal), goal)
+    after = simulation.sqnr_db(_names(kept), SAMPLES)
+    share = float_share(simulation.layers, kept)
+    _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), after)
     if share > LARGEST_FLOAT_SHARE:
         refused = (
-            f"mixed precision would have to leave {share:.0%} of the multiply-adds in float, {LARGEST_FLOAT_SHARE:.0%} "
-            f"is the most that an int8 artifact may"
+            f"mixed precision would leave {share:.0%} of the multiply-adds in float, and {LARGEST_FLOAT_SHARE:.0%} is "
+            f"the most an int8 artifact may"
         )
         return Choice(goal, before, before, refused=refused)
     return Choice(goal, before, after, kept)
 
 
-def float_share(layers: Sequence[Layer], kept: Sequence[Layer]) -> float:
+def float_share(layers: Sequence[Layer], kept: Sequence[Kept]) -> float:
     """Share of the network's multiply-adds that the kept layers have."""
-    return sum(layer.multiply_adds for layer in kept) / max(sum(layer.multiply_adds for layer in layers), 1)
+    return sum(each.layer.multiply_adds for each in kept) / max(sum(layer.multiply_adds for layer in layers), 1)
 
 
-def _alone(simulation: Simulation, layers: Sequence[Layer]) -> float:
+def _names(kept: Sequence[Kept]) -> frozenset[str]:
+    return frozenset(each.layer.name for each in kept)
+
+
+def _alone_db(simulation: Simulation, layers: Sequence[Layer]) -> float:
     """The SQNR with these layers in int8 and all others in float."""
     others = {layer.name for layer in simulation.layers} - {layer.name for layer in layers}
     return simulation.sqnr_db(frozenset(others), RANKING_SAMPLES)
 
 
-def _suspects(simulation: Simulation, goal: float, progress: Callable[[str], None]) -> list[Layer]:
+def _suspects(simulation: Simulation, goal: float) -> list[Layer]:
     """All layers of the kinds that must be kept, the noisiest kind first, until the goal is reached."""
     kinds = dict.fromkeys(layer.kind for layer in simulation.layers)
     by_kind = {kind: [layer for layer in simulation.layers if layer.kind == kind] for kind in kinds}
-    noise = {kind: _alone(simulation, layers) for kind, layers in by_kind.items()}
+    noise = {kind: _alone_db(simulation, layers) for kind, layers in by_kind.items()}
     suspects: list[Layer] = []
     for kind in sorted(kinds, key=noise.__getitem__):
         suspects += by_kind[kind]
         reached = simulation.sqnr_db(frozenset(layer.name for layer in suspects), SAMPLES)
-        progress(f"{kind} alone gives {noise[kind]:.1f} dB; with it in float, {reached:.1f} dB")
+        _LOG.info("of %s alone gives %.1f dB; without it as well, %.1f dB", kind, noise[kind], reached)
         if reached >= goal:
             break
     return suspects
 
 
-def _shortest(simulation: Simulation, ranked: Sequence[Kept], goal: float) -> tuple[tuple[Kept, ...], float]:
-    """The shortest beginning of a ranking that reaches the goal, by bisection, and what it reaches."""
-    reached: dict[int, float] = {}
-
-    def reaches(count: int) -> bool:
-        names = frozenset(kept.layer.name for kept in ranked[:count])
-        reached[count] = simulation.sqnr_db(names, SAMPLES)
-        return reached[count] >= goal
-
+def _shortest(simulation: Simulation, ranked: Sequence[Kept], goal: float) -> Sequence[Kept]:
+    """The shortest beginning of a ranking that reaches the goal, by bisection; all of it does."""
     few, many = 0, len(ranked)
     while many - few > 1:
         middle = (few + many) // 2
-        few, many = (few, middle) if reaches(middle) else (middle, many)
-    if many not in reached:
-        reaches(many)
-    return tuple(ranked[:many]), reached[many]
+        if simulation.sqnr_db(_names(ranked[:middle]), SAMPLES) >= goal:
+            many = middle
+        else:
+            few = middle
+    return ranked[:many]
+
+
+def _without_needless(simulation: Simulation, kept: Sequence[Kept], goal: float) -> tuple[Kept, ...]:
+    """Only those without which the goal would be missed; the least noisy are asked first."""
+    needed = list(kept)
+    for candidate in reversed(kept):
+        others = [each for each in needed if each is not candidate]
+        if simulation.sqnr_db(_names(others), SAMPLES) >= goal:
+            needed = others
+    return tuple(needed)
