@@ -44,7 +44,7 @@ class Entry:
         return (1, 3, self.preprocessing.size, self.preprocessing.size)
 
 
-FAMILIES = ("fasternet", "efficientformerv2")
+FAMILIES = ("fasternet", "shiftwise", "efficientformerv2", "convnext", "convnext_roadmap")
 """Modules of this package that register networks when imported."""
 
 _ENTRIES: dict[str, Entry] = {}
