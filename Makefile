@@ -13,7 +13,7 @@ EMITTED_BY = $(if $(JOBS),--jobs '$(JOBS)') $(if $(TFLITE_CONVERTER),--tflite-co
 MEASURED_BY = $(if $(RUNNER),--runner '$(RUNNER)') $(if $(BUDGET),--budget '$(BUDGET)')
 FINISHED = '$(or $(OUT),dist)/$(TARGET)/$(notdir $(MODEL:.pt2=))'
 
-.PHONY: help setup export verify cost bench bench-ops tune models targets formats test test-fast lint format lock clean
+.PHONY: help setup export verify cost bench bench-ops tune networks models targets formats test test-fast lint format lock clean
 
 help: ## list the targets
 	@echo "make export TARGET=cortex-a72 MODEL=fasternet_t1"
@@ -41,6 +41,9 @@ tune: setup ## search the fastest kernels of MODEL for TARGET and keep them as r
 
 bench: setup ## compare the artifacts of MODEL with the peers: counted on the emulated core, or timed on this host
 	@$(EDGE) bench $(NETWORK) $(if $(PAGE),--page '$(PAGE)')
+
+networks: setup ## write the README's table from the finished exports for TARGET
+	@$(EDGE) networks --target '$(TARGET)' $(if $(OUT),--out '$(OUT)') --page '$(or $(PAGE),README.md)'
 
 models targets formats: setup ## list what there is
 	@$(EDGE) $@

@@ -240,6 +240,7 @@ def _checked(run: _Run, unit: Unit, emission: Emission, work: Path, step: Callab
                 run.request.target,
                 unit.precision,
                 run.programs.of(unit.converter).largest_activation,
+                run.network.facts.macs,
                 run.staged / host if host else None,
             )
             place = work / f"{file.file}.on" / slug(device.name)

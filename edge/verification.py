@@ -48,6 +48,7 @@ def _check(finished: Finished, entry: Manifest, device: Device, vectors: Vectors
         finished.target,
         entry["precision"],
         finished.manifest["network"]["largest_activation"],
+        finished.manifest["network"]["macs"],
         finished.folder / host if host else None,
     )
     with reporter.lane(entry["file"]) as step:

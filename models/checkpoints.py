@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edge.errors import InputError
+from edge.models.keys import SameTensorTwice
 from edge.models.registry import Entry
 
 CONTAINERS = ("state_dict", "model")
@@ -145,12 +146,12 @@ def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _our_keys(entry: Entry, state: Mapping[str, Tensor], path: Path) -> tuple[str, dict[str, Tensor]]:
     for writer, key_map in entry.key_maps.items():
-        mapped = key_map(state)
+        try:
+            mapped = key_map(state)
+        except SameTensorTwice as twice:
+            problem = f"two of its keys name the same tensor, {twice}"
+            raise _refused(entry, path, problem, "use the checkpoint as it was published") from None
         if mapped is not None:
-            if len(mapped) < len(state):
-                raise _refused(
-                    entry, path, "two of its keys name the same tensor", "use the checkpoint as it was published"
-                )
             return writer, mapped
     return OURS, dict(state)
 

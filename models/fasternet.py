@@ -17,18 +17,11 @@ from torch import Tensor, nn
 
 from edge.calibration.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from edge.models.fasternet_keys import KEY_MAPS
+from edge.models.layers import ChannelLayerNorm
 from edge.models.registry import register
 
 Norm = Literal["bn", "ln"]
 Activation = Literal["gelu", "relu"]
-
-
-class ChannelLayerNorm(nn.LayerNorm):
-    """LayerNorm over the channels of an NCHW tensor, each position on its own (Table 5, "LN")."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
-        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def _norm(kind: Norm, channels: int) -> nn.Module:
@@ -98,7 +91,7 @@ class Config:
         depths: blocks of each stage.
         activation: GELU (erf form) for the small variants, ReLU for the others.
         n_div: the inverse of the partial ratio r: 2, 4 or 8.
-        norm: "bn", or "ln" over the channels.
+        norm: "bn", or "ln" over the channels (Table 5).
         mlp_ratio: expansion of the pointwise pair.
         layer_scale: initial value of the per-channel scale on the block's branch, None for none.
         head_width: channels of the 1x1 convolution in the head.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 KeyMap = Callable[[Mapping[str, "Tensor"]], dict[str, "Tensor"] | None]
-"""Renames a state dict from somebody's keys to ours; None when the keys are not of that kind."""
+"""Renames a state dict from somebody's keys to ours, with our shapes; None when the keys are not of that kind."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Entry:
         return (1, 3, self.preprocessing.size, self.preprocessing.size)
 
 
-FAMILIES = ("fasternet", "shiftwise")
+FAMILIES = ("fasternet", "shiftwise", "efficientformerv2", "convnext", "convnext_roadmap")
 """Modules of this package that register networks when imported."""
 
 _ENTRIES: dict[str, Entry] = {}

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from edge.calibration.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from edge.models.fasternet import ChannelLayerNorm
+from edge.models.layers import ChannelLayerNorm
 from edge.models.registry import register
 from edge.models.shift_add import offsets, spatial_sum
 from edge.models.shiftwise_keys import KEY_MAPS

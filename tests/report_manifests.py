@@ -109,6 +109,7 @@ def artifact(
         "notes": {"operators": 112, "transposes": 0, "operator_types": {"conv": 44, "add": 13}}
         if format != "coreml"
         else {},
+        "runs_on": "target" if suffix.endswith(".so") else "anywhere",
         "key": digest(f"key {suffix}"),
         "checks": [check(precision, sqnr_db, max_rel, seconds, RUNTIMES[format])],
     }

@@ -102,3 +102,11 @@ def test_every_bit_that_differs_is_told():
 
 def test_a_device_s_name_is_fit_for_a_file():
     assert slug("ssh://pi@board:22") == "ssh-pi-board-22"
+
+
+def test_the_emulated_core_runs_fewer_samples_of_a_large_network() -> None:
+    """Emulation takes seconds for a multiply-add in a billion: four of FasterNet-T0, one of ConvNeXt-B, never none."""
+    target = targets.load("cortex-a72")
+    emulated = find("emulated", target)
+    assert [emulated.samples(macs) for macs in (335_000_000, 3_000_000_000, 15_000_000_000, 10**12)] == [4, 2, 1, 1]
+    assert find("host", target).samples(10**12) is None

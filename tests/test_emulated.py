@@ -157,7 +157,9 @@ def check_dot_product(target_name: str, folder: Path) -> Check:
     values = np.arange(16, dtype=np.float32).reshape(1, 16)
     sums = (values.reshape(1, 4, 4) ** 2).sum(2)
     vectors = Vectors({"values": values}, {"sums": sums.astype(np.float64)}, {"sums": sums})
-    check, _ = verify(Subject(file, library, target, "fp32", 1.0), vectors, Emulated(target), folder / "work", 1, print)
+    check, _ = verify(
+        Subject(file, library, target, "fp32", 1.0, 1), vectors, Emulated(target), folder / "work", 1, print
+    )
     return check
 
 

@@ -19,8 +19,9 @@ def own_table(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_variant_is_listed_with_its_pyramid() -> None:
     variants = ("t0", "t1", "t2", "s", "m", "l")
     names = [f"fasternet_{variant}{kind}" for variant in variants for kind in ("", "_pyramid")]
-    assert [entry.name for entry in entries()] == names
-    assert {entry.input_shape for entry in entries()} == {(1, 3, 224, 224)}
+    listed = [entry for entry in entries() if entry.name.startswith("fasternet_")]
+    assert [entry.name for entry in listed] == names
+    assert {entry.input_shape for entry in listed} == {(1, 3, 224, 224)}
 
 
 def test_the_pyramid_names_its_four_outputs() -> None:

@@ -76,7 +76,7 @@ def test_a_board_runs_artifacts_and_keeps_nothing(
 ) -> None:
     lines: list[str] = []
     board = ssh.Board(device.address, EFFORT)
-    assert board.samples is None
+    assert board.samples(10**12) is None
     board.ready(lines.append)
     first = board.run(job)
     between = device.board.leftovers()

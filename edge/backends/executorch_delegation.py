@@ -10,6 +10,8 @@ from executorch.exir.delegate import executorch_call_delegate
 from executorch.exir.lowered_backend_module import LoweredBackendModule
 from torch.fx import Graph, GraphModule
 
+TRANSPOSES = ("permute_copy.default", "transpose_copy.int")
+
 
 def _operators(graph: Graph) -> Counter[str]:
     """The operators that compute something, by name: no delegate call, no tuple access, no change of numbers."""
@@ -22,7 +24,8 @@ def delegation_notes(module: GraphModule) -> dict[str, Any]:
     """Count delegates and operators of a partitioned edge program.
 
     Returns:
-        ``delegates``, ``delegated_operators`` of ``operators``, ``delegated_share``, ``not_delegated`` (name: count).
+        ``delegates``, ``delegated_operators`` of ``operators``, ``delegated_share``, ``not_delegated`` (name: count),
+        ``transposes``.
     """
     calls = [node for node in module.graph.nodes if node.target is executorch_call_delegate]
     delegates = [getattr(module, node.args[0].name) for node in calls]
@@ -38,4 +41,5 @@ def delegation_notes(module: GraphModule) -> dict[str, Any]:
         "delegated_operators": inside.total(),
         "delegated_share": round(inside.total() / total, 4) if total else 0.0,
         "not_delegated": dict(sorted(outside.items())),
+        "transposes": sum((inside + outside)[name] for name in TRANSPOSES),
     }

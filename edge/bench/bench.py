@@ -53,7 +53,7 @@ def bench(request: Request, reporter: Reporter) -> Bench:
         network=request.name,
         macs=manifest["network"]["macs"],
         weights=manifest["weights"]["source"],
-        samples=measure.device.samples or manifest["samples"],
+        samples=measure.device.samples(manifest["network"]["macs"]) or manifest["samples"],
         command=request.command.replace("make export", "make bench"),
         rows=ordered(rows, measure.by),
         method=measure.method(rows),

@@ -110,8 +110,8 @@ def judge(row: Row, finished: Finished, file: EmittedFile, artifact: Path, devic
         device: where it runs.
         step: told what is done.
     """
-    largest = finished.manifest["network"]["largest_activation"]
-    subject = Subject(file, artifact, finished.target, PRECISION, largest)
+    network = finished.manifest["network"]
+    subject = Subject(file, artifact, finished.target, PRECISION, network["largest_activation"], network["macs"])
     vectors = finished.vectors("bench")
     check, _ = verify(subject, vectors, device, artifact.with_name(f"{artifact.name}.check"), THREADS, step)
     row = replace(

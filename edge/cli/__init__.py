@@ -27,6 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "bench": bench.bench,
     "bench-ops": bench.bench_operators,
     "tune": tune.tune,
+    "networks": lists.networks,
     "models": lists.list_models,
     "targets": lists.list_targets,
     "formats": lists.list_formats,

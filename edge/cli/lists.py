@@ -1,9 +1,14 @@
-"""``edge models``, ``targets`` and ``formats``: what there is."""
+"""``edge models``, ``targets`` and ``formats``: what there is; ``edge networks``: what was made of it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from edge.cli import printing
-from edge.cli.options import Json
+from edge.cli.options import Json, Out, TargetName
 
 
 def list_models(as_json: Json = False) -> None:
@@ -41,6 +46,23 @@ def list_models(as_json: Json = False) -> None:
             for row, entry in zip(rows, entries(), strict=True)
         ],
     )
+
+
+def networks(
+    target: TargetName,
+    out: Out = Path("dist"),
+    page: Annotated[Path | None, typer.Option(help="Write the table into this page, between its marks.")] = None,
+) -> None:
+    """Print what every finished export of a target measured, as one table in Markdown."""
+    from edge import targets
+    from edge.report import networks as report
+
+    text = report.table(report.finished(out / targets.load(target).name))
+    if page is None:
+        print(text)
+        return
+    report.put(text, page)
+    printing.path(page, "wrote the table into")
 
 
 def list_targets(as_json: Json = False) -> None:

@@ -25,9 +25,8 @@ class Device(Protocol):
         """On the command line and in the manifest."""
         ...
 
-    @property
-    def samples(self) -> int | None:
-        """How many of the check samples it runs, None for all: emulation takes seconds for one."""
+    def samples(self, macs: int) -> int | None:
+        """How many of the check samples it runs of a network with so many multiply-adds, None for all."""
         ...
 
     def obstacle(self, file: EmittedFile) -> str:

@@ -71,10 +71,7 @@ class Remote(ABC):
 
     Attributes:
         name: address, on the command line and in the manifest.
-        samples: None, which is all of them.
     """
-
-    samples: int | None = None
 
     def __init__(self, name: str, parent: str, effort: Effort) -> None:
         """Nothing is connected before ``ready``.
@@ -115,6 +112,10 @@ class Remote(ABC):
     @abstractmethod
     def _is_lost(self, end: Exit, said: Sequence[str]) -> bool:
         """Whether a command's end and its stderr tell of the connection, not of what ran on the board."""
+
+    def samples(self, macs: int) -> int | None:
+        """All."""
+        return None
 
     def obstacle(self, file: EmittedFile) -> str:
         """Why no board takes the artifact; empty if one does."""

@@ -27,6 +27,8 @@ ROOTS = PRIVATE / "emulated"
 GUEST_MEMORY = "0x100000000"
 """4 GiB, reserved at the start: without it the host's randomised layout would decide the guest's addresses."""
 LIMIT_S = 1800
+MACS_PER_CHECK = 8_000_000_000
+"""Emulated at about 150 million multiply-adds a second."""
 START = (native.START[0], "--library-path", "/lib", "/run")
 """Starts a runner whose bundle lies in its root."""
 
@@ -69,10 +71,13 @@ class Emulated:
     """Runs what a native runner takes, with one thread, and a few samples: an inference takes seconds here."""
 
     name = "emulated"
-    samples = 4
 
     def __init__(self, target: Target) -> None:
         self._target = target
+
+    def samples(self, macs: int) -> int | None:
+        """Four, as long as that is a minute or so; a larger network's fewer, and one at least."""
+        return min(4, max(1, MACS_PER_CHECK // macs))
 
     def obstacle(self, file: EmittedFile) -> str:
         """A library for the host is not for the core."""

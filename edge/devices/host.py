@@ -16,7 +16,10 @@ class Host:
     """Runs whatever has a runtime in the pipeline's own environment."""
 
     name = "host"
-    samples = None
+
+    def samples(self, macs: int) -> int | None:
+        """All."""
+        return None
 
     def obstacle(self, file: EmittedFile) -> str:
         """A library for the target's core is not for the host."""

@@ -14,10 +14,17 @@ from torch.fx import GraphModule
 from edge.errors import ExportError
 from edge.lowering import (
     drop_training_leftovers,
+    fold_addend,
+    fold_attention_scale,
     fold_batch_norm_backward,
     fold_batch_norm_forward,
+    fold_constants,
+    fold_layer_norm_forward,
+    fold_layer_scale,
+    merge_parallel_layers,
     partial_convolution,
     reparameterisation,
+    reshape_views,
     trim_kernels,
     unfold_batch_norm,
 )
@@ -25,11 +32,18 @@ from edge.lowering.proof import BOUND_DB, evaluate, largest_activation, proof_db
 from edge.lowering.rewrite import Refusal, Rewrite, apply_everywhere
 
 REWRITES: tuple[Rewrite, ...] = (
+    reshape_views.REWRITE,
     drop_training_leftovers.REWRITE,
+    fold_constants.REWRITE,
     trim_kernels.REWRITE,
     fold_batch_norm_backward.REWRITE,
     fold_batch_norm_forward.REWRITE,
+    fold_layer_norm_forward.REWRITE,
     unfold_batch_norm.REWRITE,
+    merge_parallel_layers.REWRITE,
+    fold_layer_scale.REWRITE,
+    fold_attention_scale.REWRITE,
+    fold_addend.REWRITE,
     partial_convolution.REWRITE,
 )
 

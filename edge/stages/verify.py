@@ -72,6 +72,7 @@ class Subject:
         target: has the core's features and the gates.
         precision: of the artifact.
         largest_activation: inside the network, see ``Lowered``.
+        macs: of the network.
         host: .npz with the outputs that the host gave for all samples, None on the host itself.
     """
 
@@ -80,6 +81,7 @@ class Subject:
     target: Target
     precision: str
     largest_activation: float
+    macs: int
     host: Path | None = None
 
     @property
@@ -127,7 +129,7 @@ def verify(
         return Check(device.name, "", "skipped", error.message, gate), None
     progress(f"{file.file} on {device.name}")
     work.mkdir(parents=True)
-    rows = vectors.rows(device.samples)
+    rows = vectors.rows(device.samples(subject.macs))
     vectors = vectors.take(rows)
     vectors.save(work / "vectors")
     results = work / RESULTS

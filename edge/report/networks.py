@@ -1,0 +1,148 @@
+"""The table of networks: what every finished export of a target says of its artifacts, one row a network and format.
+
+It is written into a page between two marks, so that the figures in the documentation are a command's and nobody's
+typing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge import manifest as manifests
+from edge.errors import InputError
+from edge.formats import FORMATS, PRECISIONS
+from edge.report.summary import ABSENT, Manifest, decibels, human_bytes, percent
+
+BEGIN, END = "<!-- networks: begin -->", "<!-- networks: end -->"
+HEADINGS = (
+    "network",
+    "MACs",
+    "format",
+    "precision",
+    "size",
+    "SQNR, host",
+    "SQNR, target",
+    "top-1",
+    "taken over",
+    "transposes",
+)
+SEPARATOR = " · "
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One precision of one format: what of it goes into the table."""
+
+    precision: str
+    size: str
+    host: str
+    target: str
+    top1: str
+    taken_over: str
+    transposes: str
+
+
+def finished(folder: Path) -> list[Manifest]:
+    """The manifests of all exports in the folder of a target, smallest network first.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = [manifest for path in sorted(folder.glob("*")) if (manifest := manifests.read(path))]
+    if not found:
+        raise InputError(
+            f"{folder} holds no finished export of this version",
+            stage="report",
+            next_step="make one first: make export TARGET=… MODEL=… FORMATS=all",
+        )
+    return sorted(found, key=lambda manifest: (_family(manifest["model"]), manifest["network"]["macs"]))
+
+
+def _family(model: str) -> str:
+    return model.partition("_")[0]
+
+
+def table(found: Iterable[Manifest]) -> str:
+    """The table in Markdown: one row for each network and format, its precisions side by side."""
+    lines = [_row(HEADINGS), _row(["---"] * 4 + ["---:"] * (len(HEADINGS) - 4))]
+    for manifest in found:
+        head = (manifest["model"], f"{manifest['network']['macs'] / 1e9:.3g} G")
+        for name, format in FORMATS.items():
+            cells = [cell for p in PRECISIONS if (cell := _cell(manifest, name, p))]
+            if cells:
+                columns = zip(*(vars(cell).values() for cell in cells), strict=True)
+                lines.append(_row([*head, format.title, *(_joined(column) for column in columns)]))
+                head = ("", "")
+    return "\n".join(lines)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _joined(column: Iterable[str]) -> str:
+    texts = list(column)
+    return ABSENT if set(texts) == {ABSENT} else SEPARATOR.join(texts)
+
+
+def _cell(manifest: Manifest, format: str, precision: str) -> _Cell | None:
+    """What the artifacts of one precision say together: a library for the host stands for the target's on the host."""
+    entries = [e for e in manifest["artifacts"] if (e["format"], e["precision"]) == (format, precision)]
+    if not entries:
+        return None
+    shipped = [entry for entry in entries if entry["file"] and entry["runs_on"] != "host"]
+    checks = [check for entry in entries for check in entry["checks"]]
+    host = [check for check in checks if check["device"] == "host"]
+    top1 = [check["top1"] for check in checks if check.get("top1") is not None]
+    notes: dict[str, Any] = {key: value for entry in entries if entry["file"] for key, value in entry["notes"].items()}
+    taken, transposes = _taken_over(notes), notes.get("transposes")
+    return _Cell(
+        precision,
+        human_bytes(shipped[0]["bytes"]) if shipped else ABSENT,
+        _sqnr(host),
+        _sqnr([check for check in checks if check["device"] not in ("host", "")]),
+        percent(min(top1)) if top1 else ABSENT,
+        percent(taken) if taken is not None else ABSENT,
+        str(transposes) if transposes is not None else ABSENT,
+    )
+
+
+def _taken_over(notes: dict[str, Any]) -> float | None:
+    """The share of operators that ExecuTorch's delegate takes, or of TVM's kernels that are made from our templates."""
+    ours = sum(count for name, count in notes.items() if name.endswith(" kernels"))
+    plain = sum(count for name, count in notes.items() if name.startswith("kernels "))
+    share = notes.get("delegated_share")
+    return ours / (ours + plain) if ours else None if share is None else float(share)
+
+
+def _sqnr(checks: list[Manifest]) -> str:
+    """The worst check's figure; the word where there is none, and beside it where it is not passed."""
+    measured = [check for check in checks if check.get("sqnr_db") is not None]
+    if not measured:
+        return next((check["status"] for check in checks), ABSENT)
+    worst = min(measured, key=lambda check: check["sqnr_db"])
+    figure = decibels(worst["sqnr_db"]).removesuffix(" dB")
+    return figure if all(check["status"] == "passed" for check in checks) else f"{figure} **failed**"
+
+
+def put(text: str, page: Path) -> None:
+    """Write a text between the marks of a page, in one step.
+
+    Raises:
+        InputError: the page has no such marks.
+    """
+    content = page.read_text(encoding="utf-8") if page.is_file() else ""
+    before, begin, rest = content.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise InputError(
+            f"{page} has no place for the table",
+            stage="report",
+            next_step=f"put the lines {BEGIN} and {END} where it belongs",
+        )
+    partial = page.with_name(f".{page.name}.partial")
+    partial.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    partial.replace(page)
