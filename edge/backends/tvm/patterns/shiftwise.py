@@ -34,7 +34,7 @@ class _Strip:
 
 
 def match(flow: Dataflow, value: relax.Var) -> Outcome:
-    """The match that begins at either strip; it is the same match."""
+    """The match that begins at the strip that is computed first."""
     if (this := _strip(flow, value)) is None:
         return None
     after = epilogue(flow, value)
@@ -76,9 +76,10 @@ def _beneath(flow: Dataflow, value: relax.Expr) -> tuple[_Strip, Array] | None:
     while flow.used_once(value):
         if (strip := _strip(flow, value)) is not None:
             return strip, bias
-        call = flow.call(value, "relax.add")
-        constants = [added for argument in call.args if (added := constant(argument)) is not None] if call else []
-        if call is None or len(constants) != 1 or constants[0].size != len(bias) or constants[0].shape[-1] != len(bias):
+        if (call := flow.call(value, "relax.add")) is None:
+            return None
+        constants = [added for argument in call.args if (added := constant(argument)) is not None]
+        if len(constants) != 1 or not constants[0].size == constants[0].shape[-1] == len(bias):
             return None
         bias = bias + constants[0].reshape(-1)
         (value,) = (argument for argument in call.args if constant(argument) is None)
