@@ -59,9 +59,14 @@ class Dataflow:
         call = self.call(users[0], *operators)
         return (users[0], call) if call is not None else None
 
-    def claim(self, value: relax.Var) -> None:
-        """Note that a kernel computes a value, which no other may take over."""
-        self._claimed.add(value)
+    def claim(self, first: relax.Var, result: relax.Var) -> None:
+        """Note that a kernel computes everything from a value to its result, which no other may take over."""
+        waiting: list[relax.Var | None] = [first]
+        while waiting:
+            value = waiting.pop()
+            if value is not None and value not in self._claimed:
+                self._claimed.add(value)
+                waiting += [] if value.same_as(result) else self._users[value]
 
     def needed(self, computed: Mapping[relax.Var, Iterable[relax.Expr]]) -> set[relax.Var]:
         """The values that the results need.

@@ -57,7 +57,7 @@ def rewrite(module: tvm.IRModule, core: Core, choose: Choose) -> Rewritten:
             outcome = pattern(flow, value)
             if isinstance(outcome, Match):
                 matches[outcome.result] = outcome
-                flow.claim(outcome.result)
+                flow.claim(value, outcome.result)
                 break
             if isinstance(outcome, Refusal):
                 done.refusals[f"{outcome.operator}: {outcome.reason}"] += 1
