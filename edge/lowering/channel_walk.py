@@ -71,9 +71,7 @@ def _moved(node: Node, axis: int) -> int | None:
 def _kept(before: torch.Size, axis: int, after: torch.Size) -> int | None:
     """The axis of a view that holds the same positions as ``axis`` did before, None if they are spread or merged."""
     leading = before[:axis].numel()
-    found = (
-        place for place in range(len(after)) if after[place] == before[axis] and after[:place].numel() == leading
-    )
+    found = (place for place in range(len(after)) if after[place] == before[axis] and after[:place].numel() == leading)
     return next(found, None)
 
 

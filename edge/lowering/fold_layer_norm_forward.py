@@ -38,6 +38,4 @@ def apply(module: GraphModule, norm: LayerNorm) -> None:
     norm.node.kwargs = {}
 
 
-REWRITE = Rewrite(
-    "fold_layer_norm_forward", "W(γ·n(x) + β) + b  ->  (W·γ)n(x) + (b + Σ W·β)", match, check, apply
-)
+REWRITE = Rewrite("fold_layer_norm_forward", "W(γ·n(x) + β) + b  ->  (W·γ)n(x) + (b + Σ W·β)", match, check, apply)

@@ -1,6 +1,6 @@
 """LayerNorm over one axis, the channels': what its fold and its channels-first form start from.
 
-    LayerNorm(x) = γ·n(x) + β,    n(x) = (x − mean(x)) / √(variance(x) + ε)
+LayerNorm(x) = γ·n(x) + β,    n(x) = (x − mean(x)) / √(variance(x) + ε)
 """
 
 from __future__ import annotations
