@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from edge.lowering import reparameterisation
+
 
 def parameters(network: nn.Module) -> int:
     """Trainable values; running statistics do not count."""
@@ -16,7 +18,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def parameters_folded(network: nn.Module, shape: Sequence[int]) -> int:
-    """Trainable values once every BatchNorm that reads a convolution's output is folded into that convolution.
+    """Trainable values once branches are merged and every BatchNorm behind a convolution is folded into it.
 
     A fold removes the norm's scale and shift and leaves the convolution with a bias. A norm on anything else, such as
     the sum at the end of a stage, keeps its two values per channel.
@@ -25,7 +27,8 @@ def parameters_folded(network: nn.Module, shape: Sequence[int]) -> int:
         network: any module that takes one tensor; it is not changed.
         shape: of the input, batch first.
     """
-    twin = _on_meta(network)
+    twin, _ = reparameterisation.merged(_on_meta(network))
+    total = parameters(twin)
     convolved: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # holds the tensor, or its id could be another's later
     saved = 0
 
@@ -46,8 +49,8 @@ def parameters_folded(network: nn.Module, shape: Sequence[int]) -> int:
         elif isinstance(module, nn.BatchNorm2d):
             module.register_forward_pre_hook(fold)
     with torch.no_grad():
-        twin(torch.empty(tuple(shape), device="meta"))
-    return parameters(network) - saved
+        twin(torch.empty(tuple(shape), device="meta", dtype=torch.float64))
+    return total - saved
 
 
 def macs(network: nn.Module, shape: Sequence[int]) -> int:

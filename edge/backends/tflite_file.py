@@ -69,6 +69,38 @@ def operator_notes(path: Path) -> dict[str, Any]:
     }
 
 
+def delegation_notes(path: Path) -> dict[str, Any]:
+    """How much of a file XNNPACK runs, as LiteRT's interpreter has divided it on this host.
+
+    The interpreter keeps the operators it was given and adds one for each part that it handed over. Such a part has
+    computed what leads from its inputs to its outputs.
+
+    Returns:
+        ``delegates``, ``delegated_operators``, ``delegated_share``, ``not_delegated`` (type: count).
+    """
+    interpreter = Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    nodes = interpreter._get_ops_details()
+    parts = [node for node in nodes if node["op_name"] == "DELEGATE"]
+    own = [node for node in nodes if node["op_name"] != "DELEGATE"]
+    maker = {int(tensor): index for index, node in enumerate(own) for tensor in node["outputs"]}
+    taken: set[int] = set()
+    for part in parts:
+        given, wanted = {int(tensor) for tensor in part["inputs"]}, [int(tensor) for tensor in part["outputs"]]
+        while wanted:
+            tensor = wanted.pop()
+            if tensor not in given and tensor in maker and maker[tensor] not in taken:
+                taken.add(maker[tensor])
+                wanted += [int(source) for source in own[maker[tensor]]["inputs"]]
+    left = collections.Counter(node["op_name"] for index, node in enumerate(own) if index not in taken)
+    return {
+        "delegates": len(parts),
+        "delegated_operators": len(taken),
+        "delegated_share": round(len(taken) / len(own), 4) if own else 0.0,
+        "not_delegated": dict(sorted(left.items())),
+    }
+
+
 def quantisation_notes(path: Path) -> dict[str, Any]:
     """How many operators of a quantised file still compute in float, and the quantum of each output.
 

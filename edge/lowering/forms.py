@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from edge.lowering import channels_first, mean_as_convolution
 from edge.lowering.lower import Lowered, Outcome, lower
 from edge.lowering.rewrite import Rewrite
 
-FORMS: dict[str, Rewrite] = {}
+FORMS: dict[str, Rewrite] = {form.name: form for form in (channels_first.REWRITE, mean_as_convolution.REWRITE)}
 """By name."""
 
 

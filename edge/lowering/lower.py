@@ -18,7 +18,6 @@ from edge.lowering import (
     fold_attention_scale,
     fold_batch_norm_backward,
     fold_batch_norm_forward,
-    fold_batch_norm_into_head,
     fold_constants,
     fold_layer_norm_forward,
     fold_layer_scale,
@@ -26,6 +25,7 @@ from edge.lowering import (
     partial_convolution,
     reparameterisation,
     reshape_views,
+    trim_kernels,
     unfold_batch_norm,
 )
 from edge.lowering.proof import BOUND_DB, evaluate, largest_activation, proof_db
@@ -35,8 +35,8 @@ REWRITES: tuple[Rewrite, ...] = (
     reshape_views.REWRITE,
     drop_training_leftovers.REWRITE,
     fold_constants.REWRITE,
+    trim_kernels.REWRITE,
     fold_batch_norm_backward.REWRITE,
-    fold_batch_norm_into_head.REWRITE,
     fold_batch_norm_forward.REWRITE,
     fold_layer_norm_forward.REWRITE,
     unfold_batch_norm.REWRITE,
