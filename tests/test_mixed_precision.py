@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
 
-from conftest import Sqnr
-from edge import processes, targets, worker
-from edge.formats import FORMATS
+from edge import targets
 from edge.parity.agreement import Agreement
 from edge.parity.gates import judge, judge_bits
 from edge.parity.metrics import measure
-from edge.processes import Emission
 from edge.quantisation.search import LARGEST_FLOAT_SHARE, MARGIN_DB, Layer, choose
-from edge.records import EmitJob, RunJob
-from edge.toolchains import environments
 
 GATE_DB = 20.0
-SIZE = 32
-LIMIT_S = 300
 
 
 class Additive:
@@ -103,66 +92,3 @@ def test_bits_are_asked_for_only_where_all_is_computed_in_integers(floats: int |
     gate = targets.load("cortex-a72").gates["int8"]
     nearly = Agreement(0.99, 45.0, {"logits": 0.01})
     assert bool(judge_bits(nearly, "int8", {"float_operators": floats}, gate)) is asked
-
-
-class Normalised(nn.Module):
-    """A small residual network with LayerNorms, as in ConvNeXt. One channel may be far larger than all others.
-
-    Args:
-        outlier: how many times; the head does not read that channel directly, only the norms see it.
-        everywhere: whether the other layers have such channels, too.
-    """
-
-    def __init__(self, outlier: float, everywhere: bool = False, channels: int = 16) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, channels, 4, 4)
-        self.depthwise = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1, groups=channels) for _ in range(2))
-        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
-        self.wide = nn.ModuleList(nn.Linear(channels, 4 * channels) for _ in range(2))
-        self.narrow = nn.ModuleList(nn.Linear(4 * channels, channels) for _ in range(2))
-        self.head = nn.Linear(channels, 10)
-        with torch.no_grad():
-            self.stem.weight[0] *= outlier
-            self.head.weight[:, 0] = 0
-            if everywhere:
-                for wide, narrow in zip(self.wide, self.narrow, strict=True):
-                    wide.weight[0] *= outlier
-                    narrow.weight[0] *= outlier
-                    narrow.weight[:, 0] = 0
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits of (N, 3, H, W)."""
-        x = self.stem(image)
-        for depthwise, norm, wide, narrow in zip(self.depthwise, self.norms, self.wide, self.narrow, strict=True):
-            y = norm(depthwise(x).permute(0, 2, 3, 1))
-            x = x + narrow(nn.functional.gelu(wide(y))).permute(0, 3, 1, 2)
-        return self.head(x.mean((2, 3)))
-
-
-def emitted(network: nn.Module, format: str, folder: Path) -> tuple[Emission, EmitJob, np.ndarray]:
-    """A network in int8 by a format's converter, the job, and its float64 answers for the check samples."""
-    generator = np.random.default_rng(0)
-    images = generator.standard_normal((12, 3, SIZE, SIZE)).astype(np.float32)
-    np.savez(folder / "calibration.npz", image=images)
-    np.savez(folder / "check.npz", image=images[8:])
-    program = torch.export.export(network.eval(), (torch.from_numpy(images[:1]),))
-    torch.export.save(program, folder / "program.pt2")
-    converter = FORMATS[format].default
-    environments.ensure(converter.environment, print)
-    job = EmitJob(
-        backend=converter.backend,
-        model="net",
-        program=folder / "program.pt2",
-        inputs=("image",),
-        outputs=("logits",),
-        precisions=("int8",),
-        calibration=folder / "calibration.npz",
-        check_inputs=folder / "check.npz",
-        target=targets.load("cortex-a72").model_dump(mode="json"),
-        folder=folder / "files",
-    )
-    job.folder.mkdir()
-    emission = processes.emit(job, converter.environment, LIMIT_S)["int8"]
-    assert emission.status == "emitted", emission.reason
-    with torch.no_grad():
-        return emission, job, network.double()(torch.from_numpy(images[8:]).double()).numpy()
