@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import statistics
 import sys
@@ -50,11 +51,28 @@ class Events:
         os.fsync(self._file.fileno())
 
 
+class Steps(logging.Handler):
+    """Reports what our own modules log while a precision is emitted: some take minutes."""
+
+    def __init__(self, events: Events) -> None:
+        super().__init__(logging.INFO)
+        self._events = events
+        self.precision = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Report one line."""
+        self._events.report(event="step", precision=self.precision, text=record.getMessage())
+
+
 def emit(job: records.EmitJob, events: Events) -> None:
     """Emit every precision in turn; one that raises is reported as failed and the next is tried.
 
     What all share is counted in the first one's seconds.
     """
+    steps = Steps(events)
+    log = logging.getLogger("edge")
+    log.setLevel(logging.INFO)
+    log.addHandler(steps)
     begin = time.monotonic()
     backend = importlib.import_module(job.backend)
     try:
@@ -66,6 +84,7 @@ def emit(job: records.EmitJob, events: Events) -> None:
         return
     for precision in job.precisions:
         events.report(event="started", precision=precision)
+        steps.precision = precision
         try:
             files = backend.emit(job, prepared, precision)
         except Exception as error:

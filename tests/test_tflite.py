@@ -130,6 +130,15 @@ def test_litert_torch_needs_no_transpose(emitted: Emitted):
     assert all(sum(f.notes["operators_by_type"].values()) == f.notes["operators"] for f in emitted.files.values())
 
 
+def test_what_xnnpack_leaves_is_counted(emitted: Emitted):
+    """All of a float network is one part; in int8 XNNPACK has no GELU, and each cuts the network."""
+    notes = {precision: emitted.files[precision].notes for precision in ("fp32", "int8")}
+    assert (notes["fp32"]["delegates"], notes["fp32"]["delegated_share"], notes["fp32"]["not_delegated"]) == (1, 1, {})
+    left = notes["int8"]["not_delegated"]
+    assert set(left) == {"GELU"} and notes["int8"]["delegates"] == left["GELU"] + 1
+    assert notes["int8"]["delegated_operators"] == notes["int8"]["operators"] - left["GELU"]
+
+
 def test_fp16_weights_are_float16(emitted: Emitted):
     assert {tensor.type for tensor, _ in tflite_weights.weight_buffers(emitted.model("fp16"))} == {
         schema.TensorType.FLOAT16

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from torch.utils import _pytree
 
 from edge.backends.executorch_delegation import delegation_notes
 from edge.backends.executorch_partitioner import xnnpack_partitioner
-from edge.backends.executorch_quantize import quantise
+from edge.backends.executorch_quantize import observe, quantise
+from edge.backends.executorch_simulation import PreparedSimulation
 from edge.backends.executorch_tolerance import TOLERANCE_METHOD
-from edge.records import EmitJob, EmittedFile, Port, Tool
+from edge.quantisation.notes import mixed_precision_notes
+from edge.quantisation.search import choose
+from edge.records import EmitJob, EmittedFile, Port, RunJob, Tool
 
 SIMULATED_BY = "the converted PT2E program in PyTorch, quantise and dequantise in its graph"
 
@@ -70,15 +74,45 @@ def prepare(job: EmitJob) -> Prepared:
 def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
     """Write ``<model>.<precision>.pte`` and ``.bpte``; for int8 also the simulation's outputs (.npz).
 
-    The test cases in the .bpte expect the float32 program's outputs, as close as the target's gate asks.
+    The test cases in the .bpte expect the float32 program's outputs, as close as the target's gate asks. In int8,
+    those layers stay in float without which the gate would be missed.
     """
-    program = torch.export.load(job.program)
-    simulation = None
-    notes: dict[str, Any] = {}
-    tolerance = job.target["gates"][precision]["max_rel"] * prepared.largest
     if precision == "int8":
-        program, notes = quantise(program, _samples(job.calibration, job.inputs))
-        simulation = _save_simulation(job, _evaluate(program.module(check_guards=False), prepared.check))
+        return _emit_int8(job, prepared)
+    return _write(job, prepared, precision, torch.export.load(job.program), None)
+
+
+def _emit_int8(job: EmitJob, prepared: Prepared) -> list[EmittedFile]:
+    calibration = _samples(job.calibration, job.inputs)
+    observed = observe(torch.export.load(job.program), calibration)
+    simulation = PreparedSimulation(observed, calibration)
+    choice = choose(simulation, job.target["gates"]["int8"]["sqnr_db"])
+    program, notes = quantise(observed, calibration[0])
+    with tempfile.TemporaryDirectory(dir=job.folder) as folder:
+        plain = None
+        if choice.kept:
+            plain = Path(folder) / "plain.pte"
+            plain.write_bytes(_lower(program, _tolerance(job, prepared, "int8"))[0].buffer)
+            kept = observe(torch.export.load(job.program), calibration, choice.names)
+            program, notes = quantise(kept, calibration[0])
+        saved = _save_simulation(job, _evaluate(program.module(check_guards=False), prepared.check))
+        files = _write(job, prepared, "int8", program, saved)
+        path = job.folder / files[0].file
+        run = RunJob(files[0].runtime, path, files[0].inputs, files[0].outputs, job.check_inputs, path, job.threads)
+        mixed = mixed_precision_notes(choice, simulation.layers, run, plain)
+    shipped, bundle = files
+    # What mixed precision cost was measured on the file that ships; why there is none is said of both.
+    return [
+        replace(shipped, notes=shipped.notes | notes | mixed),
+        replace(bundle, notes=bundle.notes | notes | (mixed if choice.refused else {})),
+    ]
+
+
+def _write(
+    job: EmitJob, prepared: Prepared, precision: str, program: ExportedProgram, simulation: str | None
+) -> list[EmittedFile]:
+    """Lower a program and write both files."""
+    tolerance = _tolerance(job, prepared, precision)
     executable, delegation = _lower(program, tolerance)
     name = f"{job.model}.{precision}"
     (job.folder / f"{name}.pte").write_bytes(executable.buffer)
@@ -91,7 +125,7 @@ def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
         "simulated_by": SIMULATED_BY if simulation else "",
     }
     return [
-        EmittedFile(f"{name}.pte", "executorch", notes={**delegation, **notes}, **ports),
+        EmittedFile(f"{name}.pte", "executorch", notes=delegation, **ports),
         EmittedFile(
             f"{name}.bpte",
             "executorch_bundled",
@@ -99,6 +133,11 @@ def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
             **ports,
         ),
     ]
+
+
+def _tolerance(job: EmitJob, prepared: Prepared, precision: str) -> float:
+    """How far an output of a test case may be off."""
+    return float(job.target["gates"][precision]["max_rel"]) * prepared.largest
 
 
 def _lower(program: ExportedProgram, tolerance: float) -> tuple[ExecutorchProgramManager, dict[str, Any]]:

@@ -10,39 +10,68 @@ from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuant
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY, QuantizationAnnotation
+
+Samples = list[tuple[torch.Tensor, ...]]
 
 
-def quantise(
-    program: ExportedProgram, calibration: list[tuple[torch.Tensor, ...]]
-) -> tuple[ExportedProgram, dict[str, Any]]:
-    """Quantise a float32 program.
+class _Quantizer(XNNPACKQuantizer):
+    """XNNPACK's quantizer, which leaves some layers in float.
+
+    They are marked as dealt with, with nothing to quantise. The quantizer's own filter will not do: concatenations do
+    not ask it.
+    """
+
+    def __init__(self, kept: frozenset[str]) -> None:
+        super().__init__()
+        self.kept = kept
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        for node in model.graph.nodes:
+            if node.name in self.kept:
+                node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(_annotated=True)
+        return super().annotate(model)
+
+
+def observe(program: ExportedProgram, calibration: Samples, kept: frozenset[str] = frozenset()) -> GraphModule:
+    """Put observers where a float32 program is to be quantised, and let them see the calibration samples.
 
     Args:
         program: float32; its graph is used up.
         calibration: samples, each a tuple of the program's inputs.
+        kept: names of the nodes that stay in float.
+    """
+    quantizer = _Quantizer(kept).set_global(get_symmetric_quantization_config(is_per_channel=True))
+    observed = prepare_pt2e(program.module(check_guards=False), quantizer)
+    with torch.no_grad():
+        for sample in calibration:
+            observed(*sample)
+    return observed
+
+
+def quantise(observed: GraphModule, sample: tuple[torch.Tensor, ...]) -> tuple[ExportedProgram, dict[str, Any]]:
+    """Quantise what was observed.
+
+    Args:
+        observed: by ``observe``; used up.
+        sample: any of the calibration samples.
 
     Returns:
         The program with quantise and dequantise in its graph, float inputs and outputs: PyTorch evaluates it as the
         simulation, XNNPACK's partitioner makes int8 operators of it. And notes on what stayed float.
     """
-    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
-    observed = prepare_pt2e(program.module(check_guards=False), quantizer)
     notes = _precision_notes(observed)
-    with torch.no_grad():
-        for sample in calibration:
-            observed(*sample)
-    return torch.export.export(convert_pt2e(observed), calibration[0]), notes
+    return torch.export.export(convert_pt2e(observed), sample), notes
 
 
 def _precision_notes(observed: GraphModule) -> dict[str, Any]:
-    """How many operators compute in int8 and which stay float: those the quantizer did not annotate."""
+    """How many operators compute in int8 and which stay float: those the quantizer did not annotate, or was told to."""
     quantised, floating = 0, Counter[str]()
     for node in observed.graph.nodes:
         if node.op != "call_function":
             continue
         annotation = node.meta.get(Q_ANNOTATION_KEY)
-        if annotation is not None and annotation._annotated:
+        if annotation is not None and (annotation.input_qspec_map or annotation.output_qspec):
             quantised += 1
         else:
             floating[str(node.target)] += 1

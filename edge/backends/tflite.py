@@ -42,7 +42,8 @@ def emitted(job: EmitJob, precision: str, tool: Tool, original: bytes) -> Emitte
     path = destination(job, precision)
     inputs = tflite_file.ports(path, job.inputs, side="inputs")
     outputs = tflite_file.ports(path, job.outputs, side="outputs")
-    file = EmittedFile(path.name, "litert", tool, inputs, outputs, notes=tflite_file.operator_notes(path))
+    notes = tflite_file.operator_notes(path) | tflite_file.delegation_notes(path)
+    file = EmittedFile(path.name, "litert", tool, inputs, outputs, notes=notes)
     if precision != "int8":
         return file
     with np.load(job.check_inputs) as arrays:

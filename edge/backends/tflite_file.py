@@ -59,6 +59,18 @@ def operators(model: Any) -> Iterator[tuple[str, Any, Any]]:
             yield types[operator.opcodeIndex], operator, subgraph
 
 
+def operator_code(model: Any, builtin: int) -> int:
+    """Index of an operator type in the file's table, where it is entered if need be."""
+    for index, code in enumerate(model.operatorCodes):
+        if builtin in (code.builtinCode, code.deprecatedBuiltinCode):
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = builtin
+    code.version = 1
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
 def operator_notes(path: Path) -> dict[str, Any]:
     """Operators in all, TRANSPOSEs among them, and how many there are of each type."""
     types = collections.Counter(kind for kind, _, _ in operators(unpack(path.read_bytes())))
@@ -66,6 +78,38 @@ def operator_notes(path: Path) -> dict[str, Any]:
         "operators": types.total(),
         "transposes": types["TRANSPOSE"],
         "operators_by_type": dict(sorted(types.items())),
+    }
+
+
+def delegation_notes(path: Path) -> dict[str, Any]:
+    """How much of a file XNNPACK runs, as LiteRT's interpreter has divided it on this host.
+
+    The interpreter keeps the operators it was given and adds one for each part that it handed over. Such a part has
+    computed what leads from its inputs to its outputs.
+
+    Returns:
+        ``delegates``, ``delegated_operators``, ``delegated_share``, ``not_delegated`` (type: count).
+    """
+    interpreter = Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    nodes = interpreter._get_ops_details()
+    parts = [node for node in nodes if node["op_name"] == "DELEGATE"]
+    own = [node for node in nodes if node["op_name"] != "DELEGATE"]
+    maker = {int(tensor): index for index, node in enumerate(own) for tensor in node["outputs"]}
+    taken: set[int] = set()
+    for part in parts:
+        given, wanted = {int(tensor) for tensor in part["inputs"]}, [int(tensor) for tensor in part["outputs"]]
+        while wanted:
+            tensor = wanted.pop()
+            if tensor not in given and tensor in maker and maker[tensor] not in taken:
+                taken.add(maker[tensor])
+                wanted += [int(source) for source in own[maker[tensor]]["inputs"]]
+    left = collections.Counter(node["op_name"] for index, node in enumerate(own) if index not in taken)
+    return {
+        "delegates": len(parts),
+        "delegated_operators": len(taken),
+        "delegated_share": round(len(taken) / len(own), 4) if own else 0.0,
+        "not_delegated": dict(sorted(left.items())),
     }
 
 

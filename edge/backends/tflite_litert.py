@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 
 import litert_torch
 import torch
 from torch import Tensor, nn
 
-from edge.backends import tflite, tflite_quantize, tflite_ranks
-from edge.records import EmitJob, EmittedFile, Tool
+from edge.backends import tflite, tflite_biases, tflite_quantize, tflite_ranks, tflite_simulation
+from edge.quantisation.notes import mixed_precision_notes
+from edge.quantisation.search import choose
+from edge.records import EmitJob, EmittedFile, RunJob, Tool
 
 
 class ChannelsLast(nn.Module):
@@ -51,13 +56,15 @@ def prepare(job: EmitJob) -> bytes:
     examples = [torch.zeros(shapes[name]) for name in program.graph_signature.user_inputs]
     network = ChannelsLast(program.module(), job.inputs, job.outputs)
     feeds = {name: _to_nhwc(example).contiguous() for name, example in zip(job.inputs, examples, strict=True)}
-    return tflite_ranks.align_constants(litert_torch.convert(network, sample_kwargs=feeds).model_content())
+    content = litert_torch.convert(network, sample_kwargs=feeds).model_content()
+    return tflite_biases.flatten(tflite_ranks.align_constants(content))
 
 
 def emit(job: EmitJob, prepared: bytes, precision: str) -> list[EmittedFile]:
     """Write ``<model>.<precision>.tflite``.
 
-    fp32 is the conversion itself, fp16 has float16 weights, int8 is calibrated on ``job.calibration``.
+    fp32 is the conversion itself, fp16 has float16 weights, int8 is calibrated on ``job.calibration``
+    and keeps those operators in float without which its gate would be missed.
     """
     path = tflite.destination(job, precision)
     match precision:
@@ -66,8 +73,28 @@ def emit(job: EmitJob, prepared: bytes, precision: str) -> list[EmittedFile]:
         case "fp16":
             tflite_quantize.to_float16_weights(prepared, path)
         case "int8":
-            tflite_quantize.to_int8(prepared, tflite.calibration_samples(job), job.threads, path)
+            return [_emit_int8(job, prepared)]
         case _:
             raise ValueError(f"TFLite has no precision {precision!r}")
+    return [tflite.emitted(job, precision, _tool(precision), prepared)]
+
+
+def _tool(precision: str) -> Tool:
     tools = ["litert-torch"] if precision == "fp32" else ["litert-torch", "ai-edge-quantizer"]
-    return [tflite.emitted(job, precision, Tool(" + ".join(tools), " + ".join(map(version, tools))), prepared)]
+    return Tool(" + ".join(tools), " + ".join(map(version, tools)))
+
+
+def _emit_int8(job: EmitJob, prepared: bytes) -> EmittedFile:
+    samples = tflite.calibration_samples(job)
+    calibrated = tflite_quantize.Calibrated(prepared, samples, job.threads)
+    simulation = tflite_simulation.FileSimulation(prepared, calibrated, samples, job.threads)
+    choice = choose(simulation, job.target["gates"]["int8"]["sqnr_db"])
+    path = tflite.destination(job, "int8")
+    path.write_bytes(calibrated.to_int8(choice.names))
+    file = tflite.emitted(job, "int8", _tool("int8"), prepared)
+    with tempfile.TemporaryDirectory(dir=job.folder) as folder:
+        plain = Path(folder) / path.name
+        plain.write_bytes(calibrated.to_int8())
+        run = RunJob(file.runtime, path, file.inputs, file.outputs, job.check_inputs, path, job.threads)
+        notes = mixed_precision_notes(choice, simulation.layers, run, plain)
+    return replace(file, notes=file.notes | notes)

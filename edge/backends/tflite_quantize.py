@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ai_edge_quantizer import qtyping, recipe
@@ -10,7 +12,7 @@ from ai_edge_quantizer.algorithm_manager import AlgorithmName
 from ai_edge_quantizer.calibrator import Calibrator
 from ai_edge_quantizer.quantizer import Quantizer
 from ai_edge_quantizer.recipe_manager import RecipeManager
-from ai_edge_quantizer.utils import qsv_utils
+from ai_edge_quantizer.utils import qsv_utils, tfl_flatbuffer_utils
 
 from edge.backends import tflite_file
 
@@ -43,27 +45,52 @@ def to_float16_weights(model: bytes, destination: Path) -> None:
     destination.write_bytes(_in_one_piece(quantizer.quantize(enable_progress_report=False).quantized_model))
 
 
-def to_int8(model: bytes, samples: dict[str, np.ndarray], threads: int, destination: Path) -> None:
-    """Write the model with int8 weights (per output channel) and int8 activations, and float32 inputs and outputs.
+class Calibrated:
+    """A float32 file whose activations' ranges are known, from which int8 files are made."""
 
-    Args:
-        model: the float32 .tflite file.
-        samples: calibration samples (N, ...) by name of the signature's input, in the file's layout.
-        threads: for the calibration's interpreter.
-        destination: file to write.
-    """
+    def __init__(self, model: bytes, samples: dict[str, np.ndarray], threads: int) -> None:
+        """Calibrate.
+
+        Args:
+            model: the float32 .tflite file.
+            samples: calibration samples (N, ...) by name of the signature's input, in the file's layout.
+            threads: for the calibration's interpreter.
+        """
+        self._model = model
+        # The true minimum and maximum: the default is a moving average, which clips what only some samples reach.
+        calibrator = Calibrator(model, num_threads=threads, qsv_update_func=qsv_utils.min_max_update)
+        feeds = [
+            {name: array[index : index + 1] for name, array in samples.items()}
+            for index in range(len(next(iter(samples.values()))))
+        ]
+        calibrator.calibrate({_SIGNATURE: feeds}, _int8_rules(frozenset()))
+        self._ranges = calibrator.get_model_qsvs()
+
+    def to_int8(self, kept: frozenset[str] = frozenset()) -> bytes:
+        """The file with int8 weights (per output channel) and int8 activations, and float32 inputs and outputs.
+
+        Args:
+            kept: scopes of the operators that stay in float32, see ``scope``.
+        """
+        quantizer = Quantizer(self._model)
+        quantizer.load_quantization_recipe(_int8_rules(kept).get_quantization_recipe())
+        return _in_one_piece(quantizer.quantize(self._ranges, enable_progress_report=False).quantized_model)
+
+
+def scope(operator: Any, subgraph: Any) -> str:
+    """What the quantizer calls an operator: the names of its outputs."""
+    return str(tfl_flatbuffer_utils.get_op_scope(operator, subgraph.tensors))
+
+
+def _int8_rules(kept: frozenset[str]) -> RecipeManager:
     rules = RecipeManager()
     rules.load_quantization_recipe(recipe.static_wi8_ai8())
     for boundary in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
         rules.add_quantization_config(".*", boundary, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    # The true minimum and maximum: the default is a moving average, which clips what only some samples reach.
-    calibrator = Calibrator(model, num_threads=threads, qsv_update_func=qsv_utils.min_max_update)
-    feeds = [
-        {name: array[index : index + 1] for name, array in samples.items()}
-        for index in range(len(next(iter(samples.values()))))
-    ]
-    calibrator.calibrate({_SIGNATURE: feeds}, rules)
-    quantizer = Quantizer(model)
-    quantizer.load_quantization_recipe(rules.get_quantization_recipe())
-    result = quantizer.quantize(calibrator.get_model_qsvs(), enable_progress_report=False)
-    destination.write_bytes(_in_one_piece(result.quantized_model))
+    if kept:
+        rules.add_quantization_config(
+            f"^(?:{'|'.join(map(re.escape, sorted(kept)))})$",
+            qtyping.TFLOperationName.ALL_SUPPORTED,
+            algorithm_key=AlgorithmName.NO_QUANTIZE,
+        )
+    return rules

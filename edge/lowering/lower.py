@@ -25,6 +25,7 @@ from edge.lowering import (
     partial_convolution,
     reparameterisation,
     reshape_views,
+    trim_kernels,
     unfold_batch_norm,
 )
 from edge.lowering.proof import BOUND_DB, evaluate, largest_activation, proof_db
@@ -34,6 +35,7 @@ REWRITES: tuple[Rewrite, ...] = (
     reshape_views.REWRITE,
     drop_training_leftovers.REWRITE,
     fold_constants.REWRITE,
+    trim_kernels.REWRITE,
     fold_batch_norm_backward.REWRITE,
     fold_batch_norm_forward.REWRITE,
     fold_layer_norm_forward.REWRITE,

@@ -75,7 +75,7 @@ def emit(
     )
 
     def on_event(event: dict[str, str]) -> None:
-        progress(f"{event['precision']} {event['event']}")
+        progress(f"{event['precision']} {event.get('text', event['event'])}")
 
     emissions = processes.emit(job, converter.environment, wanted[0].format.limit_s, on_event)
     return {**obstacles, **{unit: emissions[unit.precision] for unit in wanted}}

@@ -1,0 +1,192 @@
+"""Find the layers that int8 cannot do without losing the network, so that those alone stay in float.
+
+Some layers have no good int8 form: the variance inside a normalisation spans orders of magnitude from one position to
+the next, and one scale for the whole tensor rounds most of it to nothing. Which layers these are is measured, not
+guessed: each backend can simulate its own quantisation with any set of layers kept in float, and the search asks it
+
+  1. whether int8 throughout is good enough: then nothing is kept and nothing else is done;
+  2. for the noise that each kind of operator adds alone, all others in float; the noisiest kinds are kept until the
+     goal is reached;
+  3. for the noise that each layer of these kinds adds alone; of the layers in order of their noise, the shortest
+     beginning that reaches the goal is kept;
+  4. for each of those, the least noisy first, whether the others are enough without it.
+
+The noise is measured with the layer alone in int8, not with it alone in float: where five layers are each enough to
+spoil the result, freeing one of them changes nothing.
+
+What is asked for is the calibration samples' SQNR against the float program. The check samples are for the gate.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+ENOUGH_DB = 0.5
+"""How far over the gate int8 throughout is good enough: the check samples, which are others, may be a little worse."""
+
+MARGIN_DB = 1.5
+"""How far over the gate mixed precision has to come, which stops as soon as it is there."""
+
+LARGEST_FLOAT_SHARE = 0.25
+"""Of the network's multiply-adds. An artifact that computes more than this in float is not an int8 artifact."""
+
+SAMPLES = 8
+"""Calibration samples that decide."""
+
+RANKING_SAMPLES = 1
+"""Calibration samples that put kinds and layers in order, which asks for many measurements and decides nothing."""
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator that a backend would compute in int8.
+
+    Attributes:
+        name: its place in the network; unique.
+        kind: of operator, by the backend's name.
+        multiply_adds: of one inference; 0 for what is no convolution and no matrix product.
+        place: where to look for it: the path of its module in the network, or its position in the file.
+    """
+
+    name: str
+    kind: str
+    multiply_adds: int = 0
+    place: str = ""
+
+
+class Simulation(Protocol):
+    """A backend's quantisation of one network, with any layers kept in float."""
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """In the order of the network."""
+
+    def sqnr_db(self, kept: frozenset[str], samples: int) -> float:
+        """The worst of so many calibration samples against the float program, in dB.
+
+        Args:
+            kept: names of the layers that stay in float.
+            samples: how many, evenly spaced over the calibration set.
+        """
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A layer that stays in float.
+
+    Attributes:
+        layer: the layer.
+        alone_db: SQNR of the network with this layer alone in int8.
+    """
+
+    layer: Layer
+    alone_db: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the search decided.
+
+    Attributes:
+        goal_db: SQNR asked for, margin included.
+        before_db: with all layers in int8.
+        after_db: with those kept that are kept.
+        kept: the noisiest first; empty where int8 throughout is good enough, or nothing helps.
+        refused: why nothing is kept though the goal is missed; "" if it is reached.
+    """
+
+    goal_db: float
+    before_db: float
+    after_db: float
+    kept: tuple[Kept, ...] = ()
+    refused: str = ""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of the layers that stay in float."""
+        return _names(self.kept)
+
+
+def choose(simulation: Simulation, gate_db: float) -> Choice:
+    """Choose the layers that stay in float. What is found on the way is logged.
+
+    Args:
+        simulation: of the network.
+        gate_db: the target's gate of the SQNR in int8.
+    """
+    goal = gate_db + MARGIN_DB
+    before = simulation.sqnr_db(frozenset(), SAMPLES)
+    if before >= gate_db + ENOUGH_DB:
+        return Choice(goal, before, before)
+    _LOG.info("throughout gives %.1f dB, %.1f dB are needed: looking for the layers to blame", before, goal)
+    suspects = _suspects(simulation, goal)
+    _LOG.info("measuring %d layers", len(suspects))
+    ranked = sorted((Kept(layer, _alone_db(simulation, [layer])) for layer in suspects), key=lambda kept: kept.alone_db)
+    kept = _without_needless(simulation, _shortest(simulation, ranked, goal), goal)
+    after = simulation.sqnr_db(_names(kept), SAMPLES)
+    share = float_share(simulation.layers, kept)
+    _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), after)
+    if share > LARGEST_FLOAT_SHARE:
+        refused = (
+            f"mixed precision would leave {share:.0%} of the multiply-adds in float, and {LARGEST_FLOAT_SHARE:.0%} is "
+            f"the most an int8 artifact may"
+        )
+        return Choice(goal, before, before, refused=refused)
+    return Choice(goal, before, after, kept)
+
+
+def float_share(layers: Sequence[Layer], kept: Sequence[Kept]) -> float:
+    """Share of the network's multiply-adds that the kept layers have."""
+    return sum(each.layer.multiply_adds for each in kept) / max(sum(layer.multiply_adds for layer in layers), 1)
+
+
+def _names(kept: Sequence[Kept]) -> frozenset[str]:
+    return frozenset(each.layer.name for each in kept)
+
+
+def _alone_db(simulation: Simulation, layers: Sequence[Layer]) -> float:
+    """The SQNR with these layers in int8 and all others in float."""
+    others = {layer.name for layer in simulation.layers} - {layer.name for layer in layers}
+    return simulation.sqnr_db(frozenset(others), RANKING_SAMPLES)
+
+
+def _suspects(simulation: Simulation, goal: float) -> list[Layer]:
+    """All layers of the kinds that must be kept, the noisiest kind first, until the goal is reached."""
+    kinds = dict.fromkeys(layer.kind for layer in simulation.layers)
+    by_kind = {kind: [layer for layer in simulation.layers if layer.kind == kind] for kind in kinds}
+    noise = {kind: _alone_db(simulation, layers) for kind, layers in by_kind.items()}
+    suspects: list[Layer] = []
+    for kind in sorted(kinds, key=noise.__getitem__):
+        suspects += by_kind[kind]
+        reached = simulation.sqnr_db(frozenset(layer.name for layer in suspects), SAMPLES)
+        _LOG.info("of %s alone gives %.1f dB; without it as well, %.1f dB", kind, noise[kind], reached)
+        if reached >= goal:
+            break
+    return suspects
+
+
+def _shortest(simulation: Simulation, ranked: Sequence[Kept], goal: float) -> Sequence[Kept]:
+    """The shortest beginning of a ranking that reaches the goal, by bisection; all of it does."""
+    few, many = 0, len(ranked)
+    while many - few > 1:
+        middle = (few + many) // 2
+        if simulation.sqnr_db(_names(ranked[:middle]), SAMPLES) >= goal:
+            many = middle
+        else:
+            few = middle
+    return ranked[:many]
+
+
+def _without_needless(simulation: Simulation, kept: Sequence[Kept], goal: float) -> tuple[Kept, ...]:
+    """Only those without which the goal would be missed; the least noisy are asked first."""
+    needed = list(kept)
+    for candidate in reversed(kept):
+        others = [each for each in needed if each is not candidate]
+        if simulation.sqnr_db(_names(others), SAMPLES) >= goal:
+            needed = others
+    return tuple(needed)
