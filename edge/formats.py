@@ -73,7 +73,7 @@ FORMATS: dict[str, Format] = {
                 "int8": "int8 weights per channel and int8 activations, float input and output",
             },
             converters={
-                "litert": Converter("edge.backends.tflite_litert", "litert"),
+                "litert": Converter("edge.backends.tflite_litert", "litert", forms=("channels_first",)),
                 "onnx2tf": Converter("edge.backends.tflite_onnx2tf", "onnx2tf"),
             },
             suffixes=(".tflite",),
@@ -90,7 +90,14 @@ FORMATS: dict[str, Format] = {
                 "xnnpack": Converter(
                     "edge.backends.executorch",
                     "base",
-                    forms=("transposed_product", "softmax_over_rows", "batched_product", "reshape_views"),
+                    forms=(
+                        "channels_first",
+                        "mean_as_convolution",
+                        "transposed_product",
+                        "softmax_over_rows",
+                        "batched_product",
+                        "reshape_views",
+                    ),
                 )
             },
             suffixes=(".pte", ".bpte"),
@@ -104,7 +111,7 @@ FORMATS: dict[str, Format] = {
                 "fp16": "float16 weights and activations",
                 "int8": "int8 weights per channel, float16 activations",
             },
-            converters={"mlprogram": Converter("edge.backends.coreml", "base")},
+            converters={"mlprogram": Converter("edge.backends.coreml", "base", forms=("channels_first",))},
             suffixes=(".mlpackage",),
         ),
         Format(
