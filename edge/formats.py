@@ -73,7 +73,7 @@ FORMATS: dict[str, Format] = {
                 "int8": "int8 weights per channel and int8 activations, float input and output",
             },
             converters={
-                "litert": Converter("edge.backends.tflite_litert", "litert"),
+                "litert": Converter("edge.backends.tflite_litert", "litert", forms=("channels_first",)),
                 "onnx2tf": Converter("edge.backends.tflite_onnx2tf", "onnx2tf"),
             },
             suffixes=(".tflite",),
@@ -86,7 +86,20 @@ FORMATS: dict[str, Format] = {
                 "fp32": "float32 throughout",
                 "int8": "int8 weights per channel and int8 activations (PT2E), float input and output",
             },
-            converters={"xnnpack": Converter("edge.backends.executorch", "base")},
+            converters={
+                "xnnpack": Converter(
+                    "edge.backends.executorch",
+                    "base",
+                    forms=(
+                        "channels_first",
+                        "mean_as_convolution",
+                        "transposed_product",
+                        "softmax_over_rows",
+                        "batched_product",
+                        "reshape_views",
+                    ),
+                )
+            },
             suffixes=(".pte", ".bpte"),
         ),
         Format(
@@ -98,7 +111,7 @@ FORMATS: dict[str, Format] = {
                 "fp16": "float16 weights and activations",
                 "int8": "int8 weights per channel, float16 activations",
             },
-            converters={"mlprogram": Converter("edge.backends.coreml", "base")},
+            converters={"mlprogram": Converter("edge.backends.coreml", "base", forms=("channels_first",))},
             suffixes=(".mlpackage",),
         ),
         Format(

@@ -132,7 +132,7 @@ class Gate(_Record):
         operators_within_one_quantum: where the backend compares each operator with its reference on the same inputs,
             this share of the worst operator's outputs is within one quantum.
         identical_to_host: share of the output elements with the same bits as on the host, where the device multiplied
-            integers: what differs there is a fault, not rounding.
+            integers and no operator computes in float: what differs there is a fault, not rounding.
         largest_weight_error_quanta: where the backend compares int8 weights with the float ones, none is further off.
     """
 

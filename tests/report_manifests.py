@@ -216,6 +216,24 @@ HOSTILE = '<script>alert("x")</script> & <img src=http://evil.example/x.png> \x1
 CRASH = "died with SIGSEGV; last lines:\n  xnnpack: node 41 not delegated\n  Fatal Python error: Segmentation fault"
 
 
+MIXED: Manifest = {
+    "goal_db": 21.5,
+    "before_db": 4.31,
+    "after_db": 22.16,
+    "layers": 74,
+    "kept": [
+        {"layer": "ChannelsLast;32;", "kind": "MEAN", "place": "operator 32", "alone_db": -999.0},
+        {"layer": "ChannelsLast;50;", "kind": "MEAN", "place": "operator 50", "alone_db": -2.24},
+        {"layer": "<b>;26;", "kind": "CONV_2D", "place": "", "alone_db": 23.3},
+    ],
+    "float_share": 0.0623,
+    "bytes_before": 4_040_000,
+    "bytes_after": 4_664_000,
+    "seconds_before": 0.00641,
+    "seconds_after": 0.00702,
+}
+
+
 def troubled() -> Manifest:
     """Everything that can happen: a miss, a crash, a missing tool, a file for the target's core only, hostile text."""
     made = manifest(artifacts=[artifact("fasternet_t1", *row) for row in BEST if row[0] != "fp32.bpte"])
@@ -223,6 +241,7 @@ def troubled() -> Manifest:
     low = by_name["int8.tflite"]["checks"][0]
     low |= {"status": "failed", "sqnr_db": 19.96, "reason": "SQNR 20.0 dB, at least 20 expected"}
     low["samples"]["sqnr_db"] = [value - 13.22 for value in low["samples"]["sqnr_db"]]
+    by_name["int8.tflite"]["notes"]["mixed_precision"] = MIXED
     infinite = by_name["fp16.mlpackage"]["checks"][0]
     infinite |= {"status": "failed", "sqnr_db": -999.0, "max_rel": None, "reason": "an output is not finite"}
     infinite["samples"]["sqnr_db"][4] = -999.0

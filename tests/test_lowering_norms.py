@@ -204,3 +204,9 @@ def test_a_mean_with_wrong_weights_is_caught_by_its_proof() -> None:
     wrong = dataclasses.replace(right, apply=biased)
     with pytest.raises(ExportError, match="mean_as_convolution changed the network"):
         lowered(Net(lambda n, x: x.mean(1, keepdim=True)), (wrong,))
+
+
+def test_constants_lie_in_memory_in_the_order_of_their_dimensions() -> None:
+    """Also where sides of 1 leave the choice: ExecuTorch takes the strides for the order, and reads something else."""
+    parameters = lowered(TestConvNeXt.NETWORK).program.parameters()
+    assert all(p.stride() == torch.empty(p.shape).stride() for p in parameters)

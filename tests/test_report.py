@@ -195,6 +195,15 @@ def test_plots_raise_no_warning(name: str) -> None:
         page.render(manifests.ALL[name]())
 
 
+def test_layers_that_stay_in_float_are_listed_with_what_they_cost():
+    for text in (Page(rendered("troubled")).text, squeezed(shown(manifests.troubled()))):
+        for said in ("3 of 74 layers", "2 MEAN, 1 CONV_2D", "6.2 %", "4.3 dB", "22.1 dB", "4.66 MB", "7.02 ms"):
+            assert said in text, said
+    layers = Page(rendered("troubled")).text
+    assert "operator 32 (MEAN) not finite, operator 50 (MEAN) −2.3 dB, <b>;26; (CONV_2D) 23.3 dB" in layers
+    assert "Layers that stay in float" not in Page(rendered("passed")).text
+
+
 def test_untrained_weights_are_said_to_be() -> None:
     assert "accuracy is not assessable" in Page(rendered("passed")).text
     assert "not assessable" not in Page(rendered("pyramid")).text

@@ -99,8 +99,13 @@ def _emit_int8(job: EmitJob, prepared: Prepared) -> list[EmittedFile]:
         files = _write(job, prepared, "int8", program, saved)
         path = job.folder / files[0].file
         run = RunJob(files[0].runtime, path, files[0].inputs, files[0].outputs, job.check_inputs, path, job.threads)
-        notes |= mixed_precision_notes(choice, simulation.layers, run, plain)
-    return [replace(files[0], notes=files[0].notes | notes), *files[1:]]
+        mixed = mixed_precision_notes(choice, simulation.layers, run, plain)
+    shipped, bundle = files
+    # What mixed precision cost was measured on the file that ships; why there is none is said of both.
+    return [
+        replace(shipped, notes=shipped.notes | notes | mixed),
+        replace(bundle, notes=bundle.notes | notes | (mixed if choice.refused else {})),
+    ]
 
 
 def _write(

@@ -59,6 +59,18 @@ def operators(model: Any) -> Iterator[tuple[str, Any, Any]]:
             yield types[operator.opcodeIndex], operator, subgraph
 
 
+def operator_code(model: Any, builtin: int) -> int:
+    """Index of an operator type in the file's table, where it is entered if need be."""
+    for index, code in enumerate(model.operatorCodes):
+        if builtin in (code.builtinCode, code.deprecatedBuiltinCode):
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = builtin
+    code.version = 1
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
 def operator_notes(path: Path) -> dict[str, Any]:
     """Operators in all, TRANSPOSEs among them, and how many there are of each type."""
     types = collections.Counter(kind for kind, _, _ in operators(unpack(path.read_bytes())))

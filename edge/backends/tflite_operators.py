@@ -14,7 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from edge.backends import tflite_file
+from edge.backends import tflite_file, tflite_reference
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def _alone(model: Any, subgraph: Any, operator: Any) -> bytes:
 
 
 def _reference(file: bytes, feeds: list[np.ndarray]) -> np.ndarray:
+    file = tflite_reference.with_sums_in_float(file)
     interpreter = Interpreter(model_content=file, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
     interpreter.allocate_tensors()
     for detail, array in zip(interpreter.get_input_details(), feeds, strict=True):

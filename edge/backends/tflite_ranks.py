@@ -118,21 +118,9 @@ def _reshape(model: Any, subgraph: Any, source: int, destination: int) -> Any:
     target.type, target.shape, target.buffer = schema.TensorType.INT32, [len(shape)], len(model.buffers) - 1
     subgraph.tensors.append(target)
     operator = schema.OperatorT()
-    operator.opcodeIndex = _operator_code(model, schema.BuiltinOperator.RESHAPE)
+    operator.opcodeIndex = tflite_file.operator_code(model, schema.BuiltinOperator.RESHAPE)
     operator.inputs, operator.outputs = [source, len(subgraph.tensors) - 1], [destination]
     operator.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
     operator.builtinOptions = schema.ReshapeOptionsT()
     operator.builtinOptions.newShape = shape
     return operator
-
-
-def _operator_code(model: Any, builtin: int) -> int:
-    """Index of an operator type in the file's table, where it is entered if need be."""
-    for index, code in enumerate(model.operatorCodes):
-        if builtin in (code.builtinCode, code.deprecatedBuiltinCode):
-            return index
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = builtin
-    code.version = 1
-    model.operatorCodes.append(code)
-    return len(model.operatorCodes) - 1

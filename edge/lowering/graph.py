@@ -65,10 +65,12 @@ def add_constant(module: GraphModule, name: str, value: Tensor, before: Node) ->
     path, _, leaf = name.rpartition(".")
     owner = module.get_submodule(path) if path else module
     free = next(f"{leaf}{n or ''}" for n in range(1_000_000) if not hasattr(owner, f"{leaf}{n or ''}"))
-    owner.register_parameter(free, nn.Parameter(value.contiguous(), requires_grad=False))
+    # A view with sides of 1 counts as contiguous whatever its strides; ExecuTorch takes them for the order in memory.
+    plain = value.clone(memory_format=torch.contiguous_format)
+    owner.register_parameter(free, nn.Parameter(plain, requires_grad=False))
     with module.graph.inserting_before(before):
         node = module.graph.get_attr(f"{path}.{free}" if path else free)
-    node.meta["val"] = value
+    node.meta["val"] = plain
     return node
 
 

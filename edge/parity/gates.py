@@ -51,16 +51,23 @@ def compare_with_simulation(
     )
 
 
-def judge_bits(agreement: Agreement | None, precision: str, gate: Gate) -> str:
+def judge_bits(agreement: Agreement | None, precision: str, notes: Mapping[str, Any], gate: Gate) -> str:
     """What a device that multiplies integers computes otherwise than the host, in one sentence; empty if nothing.
+
+    Where an operator computes in float, nothing is asked: cores add up in different orders, a last bit decides now and
+    then how a value is rounded to int8, and from there on integers differ too. How far they may is the simulation's
+    gate, on every device.
 
     Args:
         agreement: with the host's outputs, where they are known.
         precision: what the device really multiplied in.
+        notes: what the backend says of the file; ``float_operators`` are those that compute in float.
         gate: the target's, for the artifact's precision.
     """
     least = gate.identical_to_host
     if agreement is None or least is None or precision != "int8" or agreement.identical >= least:
+        return ""
+    if notes.get("float_operators"):
         return ""
     shares = ", ".join(f"{share:.2%} of {name}" for name, share in agreement.differing.items())
     return f"{shares} differ from the host's bits, though both multiply integers"
@@ -84,7 +91,8 @@ def judge(measured: Measured, lowering: Lowering | None, notes: Mapping[str, Any
     Args:
         measured: the artifact against the oracle.
         lowering: the artifact against its quantisation simulation, where there is one.
-        notes: what the backend measured on the saved file; two of its figures have gates.
+        notes: what the backend measured on the saved file: two of its figures have gates, and why mixed precision could
+            not help is worth saying.
         gate: the target's, for the artifact's precision.
     """
     misses = []
@@ -92,6 +100,7 @@ def judge(measured: Measured, lowering: Lowering | None, notes: Mapping[str, Any
         misses.append("an output is not finite")
     if not measured.sqnr_db >= gate.sqnr_db:
         misses.append(f"SQNR {_down(measured.sqnr_db)} dB, at least {gate.sqnr_db:g} expected")
+        misses += filter(None, [notes.get("mixed_precision", {}).get("refused")])
     if gate.max_rel is not None and not measured.max_rel <= gate.max_rel:
         misses.append(f"largest error {measured.max_rel:.2g} of the largest value, at most {gate.max_rel:g} expected")
     if gate.rms_vs_eager is not None and not measured.rms_vs_eager <= gate.rms_vs_eager:

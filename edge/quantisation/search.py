@@ -24,8 +24,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+ENOUGH_DB = 0.5
+"""How far over the gate int8 throughout is good enough: the check samples, which are others, may be a little worse."""
+
 MARGIN_DB = 1.5
-"""How far over the gate the calibration samples must be: the check samples are others."""
+"""How far over the gate mixed precision has to come, which stops as soon as it is there."""
 
 LARGEST_FLOAT_SHARE = 0.25
 """Of the network's multiply-adds. An artifact that computes more than this in float is not an int8 artifact."""
@@ -33,7 +36,7 @@ LARGEST_FLOAT_SHARE = 0.25
 SAMPLES = 8
 """Calibration samples that decide."""
 
-RANKING_SAMPLES = 2
+RANKING_SAMPLES = 1
 """Calibration samples that put kinds and layers in order, which asks for many measurements and decides nothing."""
 
 _LOG = logging.getLogger(__name__)
@@ -118,7 +121,7 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
     """
     goal = gate_db + MARGIN_DB
     before = simulation.sqnr_db(frozenset(), SAMPLES)
-    if before >= goal:
+    if before >= gate_db + ENOUGH_DB:
         return Choice(goal, before, before)
     _LOG.info("throughout gives %.1f dB, %.1f dB are needed: looking for the layers to blame", before, goal)
     suspects = _suspects(simulation, goal)

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from edge.formats import FORMATS
-from edge.report import costs, plots, summary
+from edge.report import costs, mixed, plots, summary
 from edge.report.summary import Line, Manifest
 
 
@@ -128,6 +128,7 @@ def render(manifest: Manifest) -> str:
         emitted=[entry for entry in entries if entry.lines[0].emitted],
         remarks=summary.remarks(manifest),
         devices=list(dict.fromkeys(line.device for line in lines)),
+        mixed=mixed.mixed_lines(manifest),
         costs=costs.lines(manifest),
         cost_notes=costs.notes(manifest),
         has_agreement=any(line.check.get("host_agreement") for line in lines),

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from edge.report import costs, summary
+from edge.report import costs, mixed, summary
 from edge.report.summary import Figure, Manifest, Status, verdict
 
 __all__ = ["cost_tables", "table", "verdict"]
@@ -23,11 +23,15 @@ def _sqnr(figure: Figure) -> Text:
 
 
 def _reasons(manifest: Manifest) -> Text:
-    """One paragraph for each check that needs words, after the table."""
-    return Text("\n").join(
+    """One paragraph for each check that needs words, and for each artifact of mixed precision, after the table."""
+    checks = [
         Text.assemble((line.status, STYLES[line.status]), f"  {line.label}: {line.reason}")
         for line in summary.remarks(manifest)
-    )
+    ]
+    artifacts = [
+        Text.assemble(("mixed", "dim"), f"   {line.short}: {line.sentence}") for line in mixed.mixed_lines(manifest)
+    ]
+    return Text("\n").join([*checks, *artifacts])
 
 
 def table(manifest: Manifest) -> Table:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.interpreter import Interpreter
 
 from edge.records import Port
 from edge.runtimes import Infer
@@ -17,13 +17,7 @@ def title() -> str:
     return f"LiteRT {version('ai-edge-litert')}"
 
 
-def load(
-    artifact: Path,
-    inputs: tuple[Port, ...],
-    outputs: tuple[Port, ...],
-    threads: int,
-    kernels: OpResolverType = OpResolverType.AUTO,
-) -> Infer:
+def load(artifact: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], threads: int) -> Infer:
     """Read a .tflite file.
 
     Args:
@@ -31,14 +25,16 @@ def load(
         inputs: ports whose ``tensor`` is a name of that signature.
         outputs: the same for the outputs.
         threads: for the interpreter and its delegate.
-        kernels: which of LiteRT's sets of kernels runs it.
 
     Raises:
         ValueError: the file is damaged or is not a .tflite file.
     """
-    runner = Interpreter(
-        model_path=str(artifact), num_threads=threads, experimental_op_resolver_type=kernels
-    ).get_signature_runner()
+    return callable_of(Interpreter(model_path=str(artifact), num_threads=threads), inputs, outputs)
+
+
+def callable_of(interpreter: Interpreter, inputs: tuple[Port, ...], outputs: tuple[Port, ...]) -> Infer:
+    """The only signature of an interpreter as a function on arrays by port name."""
+    runner = interpreter.get_signature_runner()
 
     def infer(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         results = runner(**{port.tensor: arrays[port.name] for port in inputs})

@@ -157,7 +157,7 @@ def verify(
     audited = _audit(run, subject.target)
     misses = [judge(measured, lowering, file.notes, gate)]
     if audited:
-        misses += [audited.reason, judge_bits(agreement, audited.precision, gate)]
+        misses += [audited.reason, judge_bits(agreement, audited.precision, file.notes, gate)]
     remarks = [remark(subject.largest_activation, gate), run.remark]
     if audited:
         remarks.append(audited.remark(subject.precision))

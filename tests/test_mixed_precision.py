@@ -1,0 +1,94 @@
+"""Mixed precision: the layers that int8 cannot do without losing the network stay in float, those and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from edge import targets
+from edge.parity.agreement import Agreement
+from edge.parity.gates import judge, judge_bits
+from edge.parity.metrics import measure
+from edge.quantisation.search import LARGEST_FLOAT_SHARE, MARGIN_DB, Layer, choose
+
+GATE_DB = 20.0
+
+
+class Additive:
+    """A network whose layers add noise of a known power each; a chain adds all of it while any of it is in int8."""
+
+    def __init__(self, noise: dict[str, float], chains: Sequence[frozenset[str]] = (), **multiply_adds: int) -> None:
+        self.noise, self.chains = noise, chains
+        self.layers = [Layer(name, name.split("_")[0], multiply_adds.get(name, 0)) for name in noise]
+        self.asked = 0
+
+    def sqnr_db(self, kept: frozenset[str], samples: int) -> float:
+        self.asked += 1
+        noisy = set(self.noise) - kept
+        noisy |= {name for chain in self.chains if chain & noisy for name in chain}
+        power = sum(self.noise[name] for name in noisy)
+        return float(-10 * np.log10(power)) if power else np.inf
+
+
+QUIET = {f"conv_{index}": 1e-5 for index in range(6)}
+
+
+def test_nothing_is_kept_and_little_asked_where_int8_is_good_enough():
+    network = Additive(QUIET)
+    choice = choose(network, GATE_DB)
+    assert choice.kept == ()
+    assert network.asked == 1
+
+
+def test_the_one_layer_to_blame_is_kept_and_no_other_of_its_kind():
+    choice = choose(Additive(QUIET | {"norm_0": 1e-6, "norm_1": 0.1, "norm_2": 1e-6}), GATE_DB)
+    assert choice.names == {"norm_1"}
+    assert choice.before_db < GATE_DB < GATE_DB + MARGIN_DB <= choice.after_db
+
+
+def test_a_chain_is_kept_whole_though_no_part_of_it_alone_helps():
+    """Three operators of a normalisation pass the same variance on: in float it has to stay in all of them."""
+    chain = frozenset({"mean_1", "add_1", "rsqrt_1"})
+    noise = {f"{kind}_{index}": 1e-6 for kind in ("mean", "add", "rsqrt") for index in range(3)}
+    noise |= dict.fromkeys(chain, 0.05)
+    choice = choose(Additive(QUIET | noise, [chain]), GATE_DB)
+    assert choice.names == chain
+
+
+def test_of_layers_that_are_noisy_together_the_noisiest_are_kept():
+    """Ten layers of 16 dB each alone: int8 may keep as much noise as the gate allows, and a margin less."""
+    noise = {f"norm_{index}": 10**-1.6 / (1 + index) for index in range(10)}
+    choice = choose(Additive(noise), GATE_DB)
+    assert choice.names == {f"norm_{index}" for index in range(len(choice.kept))}
+    rest = sum(power for name, power in noise.items() if name not in choice.names)
+    one_more = rest + noise[f"norm_{len(choice.kept) - 1}"]
+    assert rest <= 10 ** (-(GATE_DB + MARGIN_DB) / 10) < one_more
+
+
+@pytest.mark.parametrize(("share", "refused"), [(LARGEST_FLOAT_SHARE, False), (LARGEST_FLOAT_SHARE + 0.01, True)])
+def test_an_int8_artifact_that_would_be_mostly_float_is_refused_in_words(share: float, refused: bool):
+    network = Additive(QUIET | {"linear_0": 0.1}, linear_0=round(share * 1000), conv_0=1000 - round(share * 1000))
+    choice = choose(network, GATE_DB)
+    assert bool(choice.refused) is refused
+    assert choice.names == (frozenset() if refused else {"linear_0"})
+    if refused:
+        assert "26% of the multiply-adds" in choice.refused
+
+
+def test_the_refusal_is_part_of_the_reason_why_the_gate_is_missed():
+    gate = targets.load("cortex-a72").gates["int8"]
+    oracle = np.random.default_rng(0).standard_normal((4, 10))
+    poor = {"logits": oracle + 0.3 * np.random.default_rng(1).standard_normal((4, 10))}
+    measured = measure({"logits": oracle}, {"logits": oracle.astype(np.float32)}, poor, 0.0)
+    refused = {"mixed_precision": {"refused": "mixed precision would leave 60% in float"}}
+    assert "would leave 60% in float" in judge(measured, None, refused, gate)
+    assert "would leave" not in judge(measured, None, {}, gate)
+
+
+@pytest.mark.parametrize(("floats", "asked"), [(0, True), ({}, True), (3, False), ({"aten.add.Tensor": 1}, False)])
+def test_bits_are_asked_for_only_where_all_is_computed_in_integers(floats: int | dict, asked: bool):
+    gate = targets.load("cortex-a72").gates["int8"]
+    nearly = Agreement(0.99, 45.0, {"logits": 0.01})
+    assert bool(judge_bits(nearly, "int8", {"float_operators": floats}, gate)) is asked

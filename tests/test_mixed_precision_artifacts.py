@@ -1,0 +1,143 @@
+"""Mixed precision in artifacts: networks that fail in int8, through the real converters."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from conftest import Sqnr
+from edge import processes, targets
+from edge.backends.executorch_quantize import observe, quantise
+from edge.backends.executorch_simulation import PreparedSimulation
+from edge.formats import FORMATS
+from edge.parity.gates import judge
+from edge.parity.metrics import measure, sqnr_db
+from edge.processes import Emission
+from edge.quantisation.search import LARGEST_FLOAT_SHARE
+from edge.records import EmitJob, RunJob
+from edge.toolchains import environments
+
+pytestmark = pytest.mark.slow
+
+GATE_DB = 20.0
+SIZE = 32
+LIMIT_S = 600
+
+
+class Normalised(nn.Module):
+    """A small residual network with LayerNorms, as in ConvNeXt. One channel may be far larger than all others.
+
+    Args:
+        outlier: how many times; the head does not read that channel directly, only the norms see it.
+        everywhere: whether the other layers have such channels, too.
+    """
+
+    def __init__(self, outlier: float, everywhere: bool = False, channels: int = 16) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, channels, 4, 4)
+        self.depthwise = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1, groups=channels) for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
+        self.wide = nn.ModuleList(nn.Linear(channels, 4 * channels) for _ in range(2))
+        self.narrow = nn.ModuleList(nn.Linear(4 * channels, channels) for _ in range(2))
+        self.head = nn.Linear(channels, 10)
+        with torch.no_grad():
+            self.stem.weight[0] *= outlier
+            self.head.weight[:, 0] = 0
+            if everywhere:
+                for wide, narrow in zip(self.wide, self.narrow, strict=True):
+                    wide.weight[0] *= outlier
+                    narrow.weight[0] *= outlier
+                    narrow.weight[:, 0] = 0
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits of (N, 3, H, W)."""
+        x = self.stem(image)
+        for depthwise, norm, wide, narrow in zip(self.depthwise, self.norms, self.wide, self.narrow, strict=True):
+            y = norm(depthwise(x).permute(0, 2, 3, 1))
+            x = x + narrow(nn.functional.gelu(wide(y))).permute(0, 3, 1, 2)
+        return self.head(x.mean((2, 3)))
+
+
+def emitted(network: nn.Module, format: str, folder: Path) -> tuple[Emission, EmitJob, np.ndarray]:
+    """A network in int8 by a format's converter, the job, and its float64 answers for the check samples."""
+    generator = np.random.default_rng(0)
+    images = generator.standard_normal((12, 3, SIZE, SIZE)).astype(np.float32)
+    np.savez(folder / "calibration.npz", image=images)
+    np.savez(folder / "check.npz", image=images[8:])
+    program = torch.export.export(network.eval(), (torch.from_numpy(images[:1]),))
+    torch.export.save(program, folder / "program.pt2")
+    converter = FORMATS[format].default
+    environments.ensure(converter.environment, print)
+    job = EmitJob(
+        backend=converter.backend,
+        model="net",
+        program=folder / "program.pt2",
+        inputs=("image",),
+        outputs=("logits",),
+        precisions=("int8",),
+        calibration=folder / "calibration.npz",
+        check_inputs=folder / "check.npz",
+        target=targets.load("cortex-a72").model_dump(mode="json"),
+        folder=folder / "files",
+    )
+    job.folder.mkdir()
+    emission = processes.emit(job, converter.environment, LIMIT_S)["int8"]
+    assert emission.status == "emitted", emission.reason
+    with torch.no_grad():
+        return emission, job, network.double()(torch.from_numpy(images[8:]).double()).numpy()
+
+
+def logits(emission: Emission, job: EmitJob, folder: Path) -> np.ndarray:
+    """What the file that ships gives for the check samples."""
+    file = emission.files[0]
+    artifact, results = job.folder / file.file, folder / "results.npz"
+    run = processes.run(RunJob(file.runtime, artifact, file.inputs, file.outputs, job.check_inputs, results))
+    assert run.outputs is not None, run.reason
+    return run.outputs["logits"]
+
+
+@pytest.mark.parametrize("format", ["executorch", "tflite"])
+def test_a_network_with_an_outlier_channel_reaches_its_gate(tmp_path: Path, sqnr: Sqnr, format: str):
+    torch.manual_seed(0)
+    emission, job, oracle = emitted(Normalised(60), format, tmp_path)
+    mixed = emission.files[0].notes["mixed_precision"]
+    assert mixed["before_db"] < GATE_DB < mixed["after_db"]
+    assert sqnr(oracle, logits(emission, job, tmp_path)) >= GATE_DB
+    assert 0 < len(mixed["kept"]) < mixed["layers"] / 2
+    assert mixed["float_share"] <= LARGEST_FLOAT_SHARE
+    assert mixed["bytes_before"] < mixed["bytes_after"]
+    assert "FULLY_CONNECTED" not in {kept["kind"] for kept in mixed["kept"]}, "the wide layers are not to blame"
+    assert emission.files[0].notes["float_operators"]
+
+
+def test_a_network_with_outliers_everywhere_misses_its_gate_and_says_why(tmp_path: Path, sqnr: Sqnr):
+    """The twin: nothing is wrong with the pipeline, and no artifact that calls itself int8 can hold this network."""
+    torch.manual_seed(0)
+    emission, job, oracle = emitted(Normalised(60, everywhere=True), "executorch", tmp_path)
+    mixed = emission.files[0].notes["mixed_precision"]
+    got = {"logits": logits(emission, job, tmp_path)}
+    measured = measure({"logits": oracle}, {"logits": oracle.astype(np.float32)}, got, 0.0)
+    reason = judge(measured, None, emission.files[0].notes, targets.load("cortex-a72").gates["int8"])
+    assert "at least 20 expected" in reason
+    assert "55% of the multiply-adds in float" in reason
+    assert "kept" not in mixed
+
+
+def test_the_simulation_is_bit_by_bit_what_pt2e_makes_of_a_choice():
+    torch.manual_seed(0)
+    samples = [(torch.randn(1, 3, SIZE, SIZE),) for _ in range(3)]
+    program = torch.export.export(Normalised(60).eval(), samples[0])
+    network = program.module(check_guards=False)
+    simulation = PreparedSimulation(observe(copy.deepcopy(program), samples), samples)
+    names = [layer.name for layer in simulation.layers]
+    for kept in (frozenset(names[::2]), frozenset(names[3:])):
+        converted, _ = quantise(observe(copy.deepcopy(program), samples, kept), samples[0])
+        module = converted.module(check_guards=False)
+        with torch.no_grad():
+            found = [sqnr_db(network(*x).numpy(), module(*x).numpy())[0] for x in samples]
+        assert simulation.sqnr_db(kept, len(samples)) == pytest.approx(min(found), abs=1e-9)
