@@ -69,13 +69,23 @@ class ShiftwiseConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
-        kept, size = x[:, self.rep], (x.shape[2], x.shape[3])
-        y = reduce(torch.add, (path(kept) for path in self.paths))
-        along_rows, along_columns = offsets(self.tables)
-        across = self.norm_across(spatial_sum(y, self.across, size, along_rows))
-        down = self.norm_down(spatial_sum(y, self.down, size, along_columns))
-        middle = self.norm_middle(spatial_sum(y, self.middle, size, [(1, 1)]))
+        kept = x[:, self.rep]
+        # One image at a time: there are n results of every value, and a batch of them leaves every cache.
+        sums = [torch.cat(parts) for parts in zip(*(self._sums(image[None]) for image in kept), strict=True)]
+        across, down, middle = (
+            norm(part) for norm, part in zip((self.norm_across, self.norm_down, self.norm_middle), sums, strict=True)
+        )
         return torch.cat([across + down + middle + kept, x[:, self.ghosts]], dim=1)
+
+    def _sums(self, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The sums along the rows, along the columns and in the middle; each (N, rep channels, H, W)."""
+        y, size = reduce(torch.add, (path(kept) for path in self.paths)), (kept.shape[2], kept.shape[3])
+        along_rows, along_columns = offsets(self.tables)
+        return (
+            spatial_sum(y, self.across, size, along_rows),
+            spatial_sum(y, self.down, size, along_columns),
+            spatial_sum(y, self.middle, size, [(1, 1)]),
+        )
 
 
 class SqueezeExcitation(nn.Module):
