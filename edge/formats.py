@@ -59,7 +59,11 @@ FORMATS: dict[str, Format] = {
             title="TVM",
             runs_with="TVM runtime (libtvm_runtime, libtvm_ffi)",
             precisions={"fp32": "float32 throughout"},
-            converters={"relax": Converter("edge.backends.tvm", "base")},
+            converters={
+                "relax": Converter(
+                    "edge.backends.tvm", "base", forms=("transposed_product", "mixing_as_product", "reshape_views")
+                )
+            },
             target_section="tvm",
             suffixes=(".so",),
         ),
