@@ -73,7 +73,9 @@ FORMATS: dict[str, Format] = {
                 "int8": "int8 weights per channel and int8 activations, float input and output",
             },
             converters={
-                "litert": Converter("edge.backends.tflite_litert", "litert", forms=("channels_first",)),
+                "litert": Converter(
+                    "edge.backends.tflite_litert", "litert", forms=("channels_first", "split_depthwise")
+                ),
                 "onnx2tf": Converter("edge.backends.tflite_onnx2tf", "onnx2tf"),
             },
             suffixes=(".tflite",),
@@ -88,7 +90,9 @@ FORMATS: dict[str, Format] = {
             },
             converters={
                 "xnnpack": Converter(
-                    "edge.backends.executorch", "base", forms=("channels_first", "mean_as_convolution")
+                    "edge.backends.executorch",
+                    "base",
+                    forms=("channels_first", "mean_as_convolution", "split_depthwise"),
                 )
             },
             suffixes=(".pte", ".bpte"),

@@ -10,11 +10,13 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from edge.lowering import channels_first, mean_as_convolution
+from edge.lowering import channels_first, mean_as_convolution, split_depthwise
 from edge.lowering.lower import Lowered, Outcome, lower
 from edge.lowering.rewrite import Rewrite
 
-FORMS: dict[str, Rewrite] = {form.name: form for form in (channels_first.REWRITE, mean_as_convolution.REWRITE)}
+FORMS: dict[str, Rewrite] = {
+    form.name: form for form in (channels_first.REWRITE, mean_as_convolution.REWRITE, split_depthwise.REWRITE)
+}
 """By name."""
 
 
