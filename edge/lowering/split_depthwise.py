@@ -21,6 +21,7 @@ MOST_TAPS = 25
 """Of XNNPACK's largest fast depthwise kernel."""
 
 HEIGHT, WIDTH = 0, 1
+CONVOLUTION = torch.ops.aten.conv2d.default
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Large:
 
 def match(module: GraphModule, node: Node) -> Large | None:
     """A depthwise convolution with too many taps, and no dilation."""
-    if not is_call(node, torch.ops.aten.conv2d.default):
+    if not is_call(node, CONVOLUTION):
         return None
     _, per_group, *kernel = shape(argument(node, "weight"))
     if per_group != 1 or kernel[HEIGHT] * kernel[WIDTH] <= MOST_TAPS or list(argument(node, "dilation")) != [1, 1]:
@@ -120,7 +121,7 @@ def apply(module: GraphModule, large: Large) -> None:
         bias = argument(conv, "bias") if total is None else None
         options = (argument(conv, "stride"), padding, dilation, argument(conv, "groups"))
         with module.graph.inserting_before(conv):
-            convolved = module.graph.call_function(conv.target, (argument(conv, "input"), part, bias, *options))
+            convolved = module.graph.call_function(CONVOLUTION, (argument(conv, "input"), part, bias, *options))
             convolved.meta["val"] = conv.meta["val"]
             if total is not None:
                 convolved = module.graph.call_function(torch.ops.aten.add.Tensor, (total, convolved))
