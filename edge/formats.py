@@ -92,7 +92,15 @@ FORMATS: dict[str, Format] = {
                 "xnnpack": Converter(
                     "edge.backends.executorch",
                     "base",
-                    forms=("channels_first", "mean_as_convolution", "split_depthwise"),
+                    forms=(
+                        "channels_first",
+                        "mean_as_convolution",
+                        "split_depthwise",
+                        "transposed_product",
+                        "softmax_over_rows",
+                        "batched_product",
+                        "reshape_views",
+                    ),
                 )
             },
             suffixes=(".pte", ".bpte"),

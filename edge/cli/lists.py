@@ -91,7 +91,7 @@ def list_targets(as_json: Json = False) -> None:
 
 
 def list_formats(as_json: Json = False) -> None:
-    """List the artifact families, their precisions and what they mean."""
+    """List the artifact families, their precisions and what they mean, and the forms each converter is given."""
     from edge.formats import FORMATS
 
     if as_json:
@@ -102,7 +102,7 @@ def list_formats(as_json: Json = False) -> None:
                 "runs_with": format.runs_with,
                 "files": format.suffixes,
                 "precisions": format.precisions,
-                "converters": list(format.converters),
+                "converters": {name: list(converter.forms) for name, converter in format.converters.items()},
             }
             for format in FORMATS.values()
         ]
@@ -117,5 +117,14 @@ def list_formats(as_json: Json = False) -> None:
             else ("", "", "", precision, meaning)
             for format in FORMATS.values()
             for first, (precision, meaning) in zip((True, *[False] * 9), format.precisions.items(), strict=False)
+        ],
+    )
+    printing.table(
+        "Forms of operators that a converter is given",
+        ("name", "converter", "forms"),
+        [
+            (format.name, name, ", ".join(converter.forms) or "as they are")
+            for format in FORMATS.values()
+            for name, converter in format.converters.items()
         ],
     )

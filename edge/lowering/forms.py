@@ -10,12 +10,31 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from edge.lowering import channels_first, mean_as_convolution, split_depthwise
+from edge.lowering import (
+    batched_product,
+    channels_first,
+    mean_as_convolution,
+    mixing_as_product,
+    reshape_views,
+    softmax_over_rows,
+    split_depthwise,
+    transposed_product,
+)
 from edge.lowering.lower import Lowered, Outcome, lower
 from edge.lowering.rewrite import Rewrite
 
 FORMS: dict[str, Rewrite] = {
-    form.name: form for form in (channels_first.REWRITE, mean_as_convolution.REWRITE, split_depthwise.REWRITE)
+    form.name: form
+    for form in (
+        batched_product.REWRITE,
+        channels_first.REWRITE,
+        mean_as_convolution.REWRITE,
+        mixing_as_product.REWRITE,
+        reshape_views.REWRITE,
+        softmax_over_rows.REWRITE,
+        split_depthwise.REWRITE,
+        transposed_product.REWRITE,
+    )
 }
 """By name."""
 

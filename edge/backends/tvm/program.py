@@ -29,6 +29,7 @@ def read(program: torch.export.ExportedProgram) -> tvm.IRModule:
         transform.Normalize(),
         transform.FoldConstant(),
         move_permutations,
+        transform.EliminateCommonSubexpr(),  # an image that several read is permuted once
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(),
     ]
