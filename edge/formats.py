@@ -77,7 +77,9 @@ FORMATS: dict[str, Format] = {
                 "int8": "int8 weights per channel and int8 activations, float input and output",
             },
             converters={
-                "litert": Converter("edge.backends.tflite_litert", "litert", forms=("channels_first",)),
+                "litert": Converter(
+                    "edge.backends.tflite_litert", "litert", forms=("channels_first", "split_depthwise")
+                ),
                 "onnx2tf": Converter("edge.backends.tflite_onnx2tf", "onnx2tf"),
             },
             suffixes=(".tflite",),
@@ -97,6 +99,7 @@ FORMATS: dict[str, Format] = {
                     forms=(
                         "channels_first",
                         "mean_as_convolution",
+                        "split_depthwise",
                         "transposed_product",
                         "softmax_over_rows",
                         "batched_product",

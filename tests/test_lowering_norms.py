@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from edge.errors import ExportError
-from edge.lowering import Lowered, Outcome, Rewrite, lower
+from edge.lowering import Lowered, Outcome, Rewrite, lower, split_depthwise
 from edge.lowering import channels_first as first
 from edge.lowering import fold_layer_norm_forward as forward
 from edge.lowering.forms import FORMS
 from edge.lowering.lower import REWRITES
+from edge.lowering.split_depthwise import Strip, strips
 from edge.models.convnext import Config, ConvNeXt
 from edge.models.layers import ChannelLayerNorm
 from edge.models.seeded import seed_weights
@@ -146,6 +147,11 @@ class Mixer(nn.Module):
         return x.permute(0, 3, 1, 2)
 
 
+def twice(x: Tensor) -> Tensor:
+    """To the channels last, and once more in the same way: to another layout."""
+    return x.permute(0, 2, 3, 1).relu().permute(0, 2, 3, 1)
+
+
 class TestChannelsFirst:
     def form(self, network: nn.Module) -> Lowered:
         return lowered(network, (first.REWRITE,))
@@ -168,7 +174,7 @@ class TestChannelsFirst:
         [
             ("view has no form with the channels first", lambda n, x: n.linear(x.permute(0, 2, 3, 1)).view(1, -1, 4)),
             ("the program's output has no form", lambda n, x: n.linear(x.permute(0, 2, 3, 1))),
-            ("it is permuted to another layout", lambda n, x: x.permute(0, 2, 3, 1).relu().permute(0, 2, 3, 1)),
+            ("it is permuted to another layout", lambda n, x: twice(x).relu().permute(0, 3, 1, 2)),
         ],
     )
     def test_it_refuses(self, reason: str, compute: Callable[[Net, Tensor], Tensor]) -> None:
@@ -204,6 +210,57 @@ def test_a_mean_with_wrong_weights_is_caught_by_its_proof() -> None:
     wrong = dataclasses.replace(right, apply=biased)
     with pytest.raises(ExportError, match="mean_as_convolution changed the network"):
         lowered(Net(lambda n, x: x.mean(1, keepdim=True)), (wrong,))
+
+
+class TestSplitDepthwise:
+    def split(self, conv: nn.Conv2d) -> Lowered:
+        return lowered(nn.Sequential(conv), (FORMS["split_depthwise"],))
+
+    @pytest.mark.parametrize(("lines", "most"), [(7, 3), (9, 2), (11, 2), (8, 3), (51, 8), (31, 8), (13, 6)])
+    def test_strips_cover_every_row_once_and_are_symmetric(self, lines: int, most: int) -> None:
+        found = strips(lines, most)
+        assert sorted(line for strip in found for line in strip.lines) == list(range(lines))
+        assert all(strip.lines == {lines - 1 - line for line in strip.lines} for strip in found)
+        assert max(strip.count for strip in found) <= most
+
+    def test_seven_rows_are_three_strips(self) -> None:
+        assert [sorted(strip.lines) for strip in strips(7, 3)] == [[2, 3, 4], [1, 5], [0, 6]]
+
+    @pytest.mark.parametrize(
+        ("conv", "parts"),
+        [
+            (nn.Conv2d(3, 3, 7, padding=3, groups=3), 3),
+            (nn.Conv2d(3, 6, 7, stride=2, padding=3, groups=3, bias=False), 3),
+            (nn.Conv2d(3, 3, (3, 15), padding=(1, 7), groups=3), 3),
+            (nn.Conv2d(3, 3, 11, padding=6, groups=3), 6),
+        ],
+    )
+    def test_a_large_kernel_becomes_small_ones(self, conv: nn.Conv2d, parts: int) -> None:
+        result = self.split(conv)
+        assert outcome(result, "split_depthwise").matches == 1
+        assert operators(result).count("conv2d.default") == parts
+
+    @pytest.mark.parametrize("conv", [nn.Conv2d(3, 3, 7, padding=3), nn.Conv2d(3, 3, 5, padding=2, groups=3)])
+    def test_only_large_depthwise_ones_are(self, conv: nn.Conv2d) -> None:
+        result = self.split(conv)
+        assert outcome(result, "split_depthwise").matches == 0 and not reasons(result, "split_depthwise")
+
+    @pytest.mark.parametrize(
+        ("reason", "conv"),
+        [
+            ("pads too little", nn.Conv2d(3, 3, 7, groups=3)),
+            ("two lines of its kernel have 26 taps", nn.Conv2d(3, 3, 13, padding=6, groups=3)),
+        ],
+    )
+    def test_it_refuses(self, reason: str, conv: nn.Conv2d) -> None:
+        (said,) = reasons(self.split(conv), "split_depthwise")
+        assert reason in said
+
+    def test_a_part_in_the_wrong_place_is_caught_by_its_proof(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        swapped = (Strip(2, 1, 3), Strip(0, 6, 2), Strip(0, 6, 2))
+        monkeypatch.setattr(split_depthwise, "strips", lambda lines, most: swapped)
+        with pytest.raises(ExportError, match="split_depthwise changed the network"):
+            self.split(nn.Conv2d(3, 3, 7, padding=3, groups=3))
 
 
 def test_constants_lie_in_memory_in_the_order_of_their_dimensions() -> None:

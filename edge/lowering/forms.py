@@ -17,6 +17,7 @@ from edge.lowering import (
     mixing_as_product,
     reshape_views,
     softmax_over_rows,
+    split_depthwise,
     transposed_product,
 )
 from edge.lowering.lower import Lowered, Outcome, lower
@@ -31,6 +32,7 @@ FORMS: dict[str, Rewrite] = {
         mixing_as_product.REWRITE,
         reshape_views.REWRITE,
         softmax_over_rows.REWRITE,
+        split_depthwise.REWRITE,
         transposed_product.REWRITE,
     )
 }
