@@ -86,7 +86,13 @@ FORMATS: dict[str, Format] = {
                 "fp32": "float32 throughout",
                 "int8": "int8 weights per channel and int8 activations (PT2E), float input and output",
             },
-            converters={"xnnpack": Converter("edge.backends.executorch", "base")},
+            converters={
+                "xnnpack": Converter(
+                    "edge.backends.executorch",
+                    "base",
+                    forms=("transposed_product", "softmax_over_rows", "batched_product", "reshape_views"),
+                )
+            },
             suffixes=(".pte", ".bpte"),
         ),
         Format(

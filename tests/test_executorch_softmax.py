@@ -1,5 +1,6 @@
 """XNNPACK's own partitioner gets a softmax behind a convolution wrong, silently; ours leaves it to portable kernels.
 
+In the form ``edge.formats`` asks for, over the rows of a matrix, XNNPACK takes all of the attention and gets it right.
 The day the first case fails, XNNPACK has mended it, and ours may delegate it again.
 """
 
@@ -13,7 +14,10 @@ from executorch.runtime import Runtime
 from torch import Tensor, nn
 
 from conftest import Sqnr
+from edge.backends.executorch_delegation import delegation_notes
 from edge.backends.executorch_partitioner import xnnpack_partitioner
+from edge.formats import FORMATS
+from edge.lowering import give_form, lower
 
 
 class Attention(nn.Module):
@@ -42,3 +46,24 @@ def test_softmax_behind_a_convolution(partitioner: type[XnnpackPartitioner], rig
         over_heads = network.after(network.before(scores.double()).softmax(1)).numpy()
     assert (sqnr(over_keys, output.numpy()) >= 100) is right
     assert (sqnr(over_heads, output.numpy()) >= 100) is not right
+
+
+class Weighing(Attention):
+    """With products before and behind, as attention has them."""
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return super().forward(scores @ scores) @ scores
+
+
+def test_in_the_form_for_executorch_xnnpack_takes_all_of_it(sqnr: Sqnr) -> None:
+    torch.manual_seed(0)
+    network, samples = Weighing().eval(), torch.randn(2, 4, 9, 9)
+    (converter,) = FORMATS["executorch"].converters.values()
+    program = give_form(lower(network, samples), converter.forms, samples).program
+    edge_program = to_edge_transform_and_lower(program, partitioner=[xnnpack_partitioner()])
+    notes = delegation_notes(edge_program.exported_program().graph_module)
+    assert (notes["delegates"], notes["not_delegated"]) == (1, {})
+    loaded = Runtime.get().load_program(edge_program.to_executorch().buffer)
+    (output,) = loaded.load_method("forward").execute([samples[:1]])
+    with torch.no_grad():
+        assert sqnr(network.double()(samples[:1].double()).numpy(), output.numpy()) >= 100

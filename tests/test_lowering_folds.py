@@ -50,6 +50,7 @@ class TestEfficientFormerV2:
         assert {o.name: o.matches for o in result.outcomes if o.matches} == {
             "reshape_views": 30,
             "drop_training_leftovers": 3,
+            "mean_over_positions": 1,
             "fold_constants": 11,  # 8 layer scales and 3 tables of attention biases
             "fold_batch_norm_backward": 39,
             "fold_batch_norm_forward": 1,
@@ -276,6 +277,22 @@ class TestLastNorm:
         assert reasons(result, "fold_batch_norm_forward") == {"relu after it is not a convolution or a linear layer"}
         result = lowered(Net(lambda n, x: n.head(n.norm(x.sin())), norm=nn.BatchNorm2d(3), head=nn.Linear(32, 3)))
         assert reasons(result, "fold_batch_norm_forward") == {"linear after it is not over its channels"}
+
+
+@pytest.mark.parametrize(
+    ("mean", "matches"),
+    [
+        (lambda x: x.flatten(2).mean(2), 1),
+        (lambda x: x.reshape(1, 3, -1).mean(-1), 1),
+        (lambda x: x.flatten(1).mean(1), 0),
+        (lambda x: x.flatten(2).mean(1), 0),
+    ],
+    ids=["positions", "positions, counted from behind", "channels too", "channels alone"],
+)
+def test_a_mean_over_flattened_positions_is_one_over_height_and_width(
+    mean: Callable[[Tensor], Tensor], matches: int
+) -> None:
+    assert outcome(lowered(Net(lambda n, x: mean(x.sin()))), "mean_over_positions").matches == matches
 
 
 def test_what_depends_on_no_input_is_computed() -> None:

@@ -1,4 +1,4 @@
-"""The shift-wise operator: one kernel computes its formulas, with the tables of the published networks."""
+"""The shift-wise operator: one kernel computes both strips of its cross, and leaves the ghosts where they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernel_rig import AVX2, GATE, NEON, error, run, sample
-from shiftwise_tables import tables
 
 from edge import targets
 from edge.kernels.large_kernel import LargeKernel, LargeKernelTemplate
@@ -23,57 +22,39 @@ TEMPLATE = ShiftwiseTemplate()
 Case = tuple[Shiftwise, list[Array], list[Array]]
 
 
-def case(height: int, width: int, channels: int, kernel: int, pruned: float = 0.0) -> Case:
+def case(height: int, width: int, channels: int, across: tuple[int, int], down: tuple[int, int], ghosts: int) -> Case:
     """A problem, its activations and its plain weights in float64."""
     random = np.random.default_rng(0)
-    ghosts, rep, offsets, identity = tables(channels, kernel)
-    filters = random.standard_normal((len(offsets), 3, 3))
-    filters[random.random(len(offsets)) < pruned] = 0
-    branches = random.uniform(0.5, 1.5, (3, rep))
-    after = [random.uniform(0.5, 1.5, channels), random.standard_normal(channels)]
-    problem = Shiftwise.of((height, width, channels), ghosts, filters, offsets)
-    return (
-        problem,
-        [random.standard_normal((1, height, width, channels))],
-        [filters, offsets, identity, branches, *after],
-    )
+    strips = [random.standard_normal((3, across[1] - across[0] + 1, channels))]
+    strips.append(random.standard_normal((down[1] - down[0] + 1, 3, channels)))
+    chosen = np.sort(random.choice(channels, ghosts, replace=False))
+    strips[0][..., chosen], strips[1][..., chosen] = 0, 0
+    strips[0][1, -across[0], chosen] = random.uniform(0.5, 1.5, ghosts)
+    problem, *weights = Shiftwise.of((height, width, channels), strips[0], strips[1], across[0], down[0])
+    assert (problem.across, problem.down, problem.ghosts) == (across, down, tuple(chosen))
+    image = random.standard_normal((1, height, width, channels))
+    return problem, [image], [*weights, random.standard_normal(channels)]
 
 
 CASES = {
-    "K 13, fewer lines than a tile": case(9, 11, 10, 13),
-    "K 51, beyond the image": case(14, 7, 12, 51),
-    "K 47, most filters pruned": case(7, 8, 12, 47, pruned=0.8),
-    "K 49, one row": case(1, 9, 8, 49),
+    "K 13, fewer lines than a tile": case(9, 11, 10, (-6, 8), (-6, 8), 2),
+    "K 51, beyond the image": case(14, 7, 12, (-25, 25), (-25, 25), 3),
+    "two strips that end elsewhere": case(7, 8, 12, (-4, 7), (-1, 24), 3),
+    "K 49, one row, no ghosts": case(1, 9, 8, (-24, 26), (-24, 26), 0),
 }
 
 
-@pytest.mark.parametrize(
-    ("stage", "ghosts", "offsets", "identity"),
-    [
-        ((80, 51), (4, 8, 9, 23, 29, 31, 37, 43), (14, -13, 5, 5, -19, -19, 11, 17), (0, 12, 4, 13)),
-        ((160, 49), (4, 7, 8, 13, 20, 23, 24, 28), (13, 7, 13, -5, -11, 19, -8, 19), (10, 11, 14, 15)),
-        ((320, 47), (11, 12, 19, 20, 22, 26, 29, 30), (12, 21, -24, 18, 0, 9, -6, -9), (3, 4, 3, 2)),
-        ((640, 13), (5, 9, 11, 13, 31, 33, 34, 35), (1, -2, -8, -8, -8, -5, -2, -5), (0, 3, 1, 0)),
-    ],
-)
-def test_the_tables_are_the_published_networks(
-    stage: tuple[int, int], ghosts: tuple[int, ...], offsets: tuple[int, ...], identity: tuple[int, ...]
-) -> None:
-    drawn_ghosts, _, drawn_offsets, drawn_identity = tables(*stage)
-    assert drawn_ghosts[:8] == ghosts
-    assert tuple(drawn_offsets[0]) == offsets
-    assert tuple(drawn_identity[0]) == identity
-
-
-@pytest.mark.parametrize(("kernel", "reach"), [(51, (-25, 25)), (49, (-24, 26)), (47, (-23, 24)), (13, (-6, 8))])
-def test_strips_reach_as_far_as_the_shifts_and_no_farther(kernel: int, reach: tuple[int, int]) -> None:
-    problem, _, (filters, offsets, *_) = case(4, 4, 8, kernel)
-    assert problem.across == problem.down == reach
-    far = np.any(np.abs(offsets) > 5, axis=1)
-    pruned = Shiftwise.of((4, 4, 8), problem.ghosts, np.where(far[:, None, None], 0, filters), offsets)
-    assert -7 <= pruned.across[0] <= pruned.across[1] <= 5
-    none = Shiftwise.of((4, 4, 8), problem.ghosts, np.zeros_like(filters), offsets)
-    assert none.across == none.down == (-1, 1)
+def test_strips_are_cut_to_what_is_not_zero() -> None:
+    """A channel with the middle tap of either strip alone is a ghost only if it is the horizontal one's."""
+    across, down = np.zeros((3, 51, 5)), np.zeros((49, 3, 5))
+    across[0, 7, 1] = down[30, 2, 1] = across[1, 25, 0] = down[24, 1, 3] = 2
+    problem, *left = Shiftwise.of((4, 4, 5), across, down, -25, -24)
+    assert (problem.across, problem.down, problem.ghosts) == ((-18, 1), (-1, 6), (0, 2, 4))
+    assert [strip.shape for strip in left] == [(3, 20, 5), (8, 3, 5)]
+    assert left[0][0, 0, 1] == left[1][7, 2, 1] == left[0][1, 18, 0] == left[1][1, 1, 3] == 2
+    nothing, *left = Shiftwise.of((4, 4, 5), 0 * across[:, 25:26], 0 * down, 0, -24)
+    assert nothing.across == nothing.down == (-1, 1)
+    assert [strip.shape for strip in left] == [(3, 3, 5), (3, 3, 5)]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -86,24 +67,20 @@ def test_every_tile_computes_the_formulas(name: str) -> None:
         assert error(run(TEMPLATE, problem, choice, core, activations, weights), expected) < GATE
 
 
-@pytest.mark.parametrize("fault", ["offset", "identity", "shortcut", "ghost"])
+@pytest.mark.parametrize("fault", ["tap", "middle", "ghost", "bias"])
 def test_a_kernel_that_computes_something_else_is_caught(fault: str) -> None:
     problem, activations, weights = CASES["K 13, fewer lines than a tile"]
     expected = TEMPLATE.reference(problem, *activations, *weights)
-    filters, offsets, identity, *others = weights
-    if fault == "offset":
-        offsets = offsets.copy()
-        offsets[0, 0] = offsets[1, 0]
-    if fault == "identity":
-        identity = (identity + 1) % (len(filters) // problem.rep)
-    if fault == "shortcut":  # counted twice, by a filter that passes its input
-        filters = filters.copy()
-        filters[identity[0, 0], 1, 1] += 1
+    across, down, bias = (array.copy() for array in weights)
+    if fault == "tap":
+        down[0, 0, 0] = 0
+    if fault == "middle":
+        across[1, 6] += 1
     if fault == "ghost":
-        problem = replace(problem, ghosts=(*problem.ghosts[:-1], problem.ghosts[-1] - 1))
-    wrong = run(
-        TEMPLATE, problem, TEMPLATE.default(problem, NEON), NEON, activations, [filters, offsets, identity, *others]
-    )
+        problem = replace(problem, ghosts=(problem.ghosts[0] - 1, problem.ghosts[1]))
+    if fault == "bias":
+        bias[[0, 1]] = bias[[1, 0]]
+    wrong = run(TEMPLATE, problem, TEMPLATE.default(problem, NEON), NEON, activations, [across, down, bias])
     assert error(wrong, expected) > GATE
 
 

@@ -9,6 +9,14 @@ from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPar
 from torch.export import ExportedProgram
 
 
+class RowSoftmaxConfig(SoftmaxConfig):
+    """Takes a softmax over the rows of a matrix: of more axes it may be one over a convolution's channels."""
+
+    def check_constraints(self, node: torch.fx.Node, ep: ExportedProgram) -> bool:
+        """Whether XNNPACK computes this node right."""
+        return node.meta["val"].ndim == 2 and super().check_constraints(node, ep)
+
+
 class ErfGeluConfig(GeluConfig):
     """Takes the erf form only: the delegate knows no other and would compute it for the tanh form too."""
 
@@ -18,6 +26,6 @@ class ErfGeluConfig(GeluConfig):
 
 
 def xnnpack_partitioner() -> XnnpackPartitioner:
-    """No softmax, which would be taken over the channels behind a convolution, and no GELU but the erf form."""
+    """No softmax but of matrices, no GELU but the erf form."""
     configs = [config for config in ALL_PARTITIONER_CONFIGS if config not in (SoftmaxConfig, GeluConfig)]
-    return XnnpackPartitioner(configs=[*configs, ErfGeluConfig])
+    return XnnpackPartitioner(configs=[*configs, RowSoftmaxConfig, ErfGeluConfig])

@@ -11,7 +11,7 @@ import litert_torch
 import torch
 from torch import Tensor, nn
 
-from edge.backends import tflite, tflite_biases, tflite_quantize, tflite_ranks, tflite_simulation
+from edge.backends import tflite, tflite_biases, tflite_quantize, tflite_ranks, tflite_simulation, tflite_softmax
 from edge.quantisation.notes import mixed_precision_notes
 from edge.quantisation.search import choose
 from edge.records import EmitJob, EmittedFile, RunJob, Tool
@@ -54,7 +54,7 @@ def prepare(job: EmitJob) -> bytes:
     program = torch.export.load(job.program)
     shapes = {node.name: node.meta["val"].shape for node in program.graph.nodes if node.op == "placeholder"}
     examples = [torch.zeros(shapes[name]) for name in program.graph_signature.user_inputs]
-    network = ChannelsLast(program.module(), job.inputs, job.outputs)
+    network = ChannelsLast(tflite_softmax.keep_whole(program.module()), job.inputs, job.outputs)
     feeds = {name: _to_nhwc(example).contiguous() for name, example in zip(job.inputs, examples, strict=True)}
     content = litert_torch.convert(network, sample_kwargs=feeds).model_content()
     return tflite_biases.flatten(tflite_ranks.align_constants(content))

@@ -161,8 +161,11 @@ def _reduce(scheduler: Schedule, reduction: SBlockRV, rank: int, vectors: Vector
     steps = [*steps[:-1], *split]
     scheduler.reorder(*steps, *spatial)
     scheduler.unroll(step)
+    long = [loop for loop in spatial if _extent(scheduler, loop) > 1]
+    if not long:
+        raise _Refused("a sum of everything, spread over the result")
     # The update is vectorised first: once it is apart from its start, TVM cannot see that it may be.
-    _registers(scheduler, [loop for loop in spatial if _extent(scheduler, loop) > 1], vectors)
+    _registers(scheduler, long, vectors)
     start = scheduler.decompose_reduction(reduction, steps[0])
     started = scheduler.get_loops(start)[1:]
     for loop in started[:-1]:

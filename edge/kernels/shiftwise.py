@@ -1,22 +1,18 @@
-"""Shift-wise convolution: many small convolutions of each channel, shifted and added up, so that few taps reach far.
+"""Shift-wise convolution: a cross of two depthwise strips, 3 x K along the rows and K x 3 along the columns.
 
-Each *rep* channel x has n filters of 3 x 3; y_i is its convolution with filter i, over two rows and columns of padding.
-Each y_i is added several times: shifted along the rows by a table's offsets, along the columns by another's, and for
-some of them not at all. The other channels, the *ghosts*, pass; the result has them behind the rep channels.
+    out[y, x, c] = bias[c] + sum over u, v of in[y + u - 1, x + v + left, c] across[u, v, c]
+                           + sum over u, v of in[y + u + top, x + v - 1, c] down[u, v, c]
 
-    H = sum over i, g of y_i[r + 1, c - h(i, g)]      V = sum over i, g of y_i[r - v(i, g), c + 1]
-    I = sum over g of y_i(g)[r + 1, c + 1]
-    out = scale * concat(s1 H + s2 V + s3 I + x, ghosts) + bias
+It is what many small convolutions of each channel make, shifted along the rows and along the columns and added up
+(arXiv:2401.12736): all of it is linear, so the filters that land on the same place are one filter, and with them the
+identity and the shortcut. For a filter of each channel, the strips are 9 to 12 multiply-adds, where its small
+convolution and its eight shifted additions one by one are 17 operations. Of some channels, the *ghosts*, nothing is
+left but the middle tap.
 
-(Shift-wise convolution: arXiv:2401.12736, and the authors' released code for the offsets and the padding.)
+The strips are convolved as in ``edge.kernels.lines``, and end where the last tap that is not zero ends, on either side
+by itself.
 
-All of it is linear, so the filters that land on the same offset are summed when the weights are packed, and with them
-the identity's, the shortcut and the scales. What is left is one strip of 3 x K along the rows and one of K x 3 along
-the columns. A pruned filter is a term less in these sums, and a strip ends where the last filter that is left ends, on
-either side by itself. The strips are convolved as in ``edge.kernels.lines``: for a filter of each channel, that is 9 to
-12 multiply-adds, where its small convolution and its eight shifted additions one by one are 17 operations.
-
-    parallel over vectors of rep channels
+    parallel over vectors of the channels that are no ghosts
         plane = their input, gathered
         two result planes = convolutions along the rows and along the columns
         result = their sum + bias
@@ -40,11 +36,12 @@ from tvm.script.ir_builder import tirx as T
 from edge.kernels import lines
 from edge.kernels.axis import Axis
 from edge.kernels.core import Core
+from edge.kernels.depthwise import convolved
 from edge.kernels.lines import Expression, Lines, LineTile
 from edge.kernels.template import FLOAT32_BYTES, Array, Problem, Template
 
 SIDE = 3
-"""Of a filter; the padding of its convolution is one less."""
+"""Of the strips, across their length."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class Shiftwise(Problem):
     Attributes:
         height, width: of the image, in and out.
         channels: in and out.
-        ghosts: the channels of the input that pass, in ascending order.
+        ghosts: the channels that have the middle tap only, in ascending order.
         across: first and last column that the horizontal strip reaches, from the output's.
         down: first and last row that the vertical strip reaches.
     """
@@ -67,24 +64,37 @@ class Shiftwise(Problem):
     down: tuple[int, int]
 
     @classmethod
-    def of(cls, size: tuple[int, int, int], ghosts: tuple[int, ...], filters: Array, offsets: Array) -> Self:
-        """The problem whose strips reach as far as the filters that are not zero.
+    def of(
+        cls, size: tuple[int, int, int], across: Array, down: Array, left: int, top: int
+    ) -> tuple[Self, Array, Array]:
+        """The problem of two strips that reaches as far as their taps that are not zero.
 
         Args:
             size: height, width and channels.
-            ghosts: the channels that pass.
-            filters: (rep channels x n, 3, 3).
-            offsets: (rep channels x n, 2 g), the horizontal ones first.
+            across: (3, columns, channels).
+            down: (rows, 3, channels).
+            left: the first column of ``across``, from the output's.
+            top: the first row of ``down``.
+
+        Returns:
+            The problem, and what is left of the strips.
         """
-        alive = offsets[np.any(filters != 0, axis=(1, 2))]
 
-        def reach(shifts: Array) -> tuple[int, int]:
-            # The middle taps, for the identity and the shortcut, are in the horizontal strip; harmless in the other.
-            first, last = (1 - SIDE - int(shift) for shift in (shifts.max(initial=-1), shifts.min(initial=-1)))
-            return first, last + SIDE - 1
+        def reach(taps: Array, first: int) -> tuple[int, int]:
+            # The middle is always there, for the ghosts.
+            places = first + np.flatnonzero(taps)
+            return int(places.min(initial=-1)), int(places.max(initial=1))
 
-        across, down = np.split(alive, 2, axis=1)
-        return cls(*size, ghosts, reach(across), reach(down))
+        def cut(strip: Array, axis: int, first: int, reach: tuple[int, int]) -> Array:
+            edges = [(0, 0)] * 3
+            edges[axis] = (max(0, first - reach[0]), max(0, reach[1] + 1 - first - strip.shape[axis]))
+            start = max(0, reach[0] - first)
+            return np.pad(strip, edges).take(range(start, start + reach[1] - reach[0] + 1), axis)
+
+        columns, rows = reach(np.count_nonzero(across, (0, 2)), left), reach(np.count_nonzero(down, (1, 2)), top)
+        across, down = cut(across, 1, left, columns), cut(down, 0, top, rows)
+        taps = (across != 0).sum((0, 1)) - (across[1, -columns[0]] != 0) + (down != 0).sum((0, 1))
+        return cls(*size, tuple(map(int, np.flatnonzero(taps == 0))), columns, rows), across, down
 
     @property
     def rep(self) -> int:
@@ -107,7 +117,7 @@ class Shiftwise(Problem):
 
     @property
     def bytes(self) -> int:
-        """Input, strips, scale and bias, and the result."""
+        """Input, strips, middle taps and bias, and the result."""
         taps = sum(SIDE * strip.kernel for strip in self.strips)
         return FLOAT32_BYTES * (self.channels * (2 * self.height * self.width + 2) + self.rep * taps)
 
@@ -135,9 +145,8 @@ def _strip(count: int, length: int, reach: tuple[int, int]) -> Lines:
 class ShiftwiseTemplate(Template[Shiftwise, LineTile]):
     """The shift-wise operator.
 
-    Its plain weights: filters (rep channels x n, 3, 3); offsets (rep channels x n, 2 g), the horizontal ones first;
-    the filters of the identity (rep channels, g), each from 0 to n - 1; the scales of H, V and I (3, rep channels);
-    scale and bias of the result (channels).
+    Its plain weights: the strips (3, columns, channels) and (rows, 3, channels), as long as the problem says, and the
+    bias (channels).
     """
 
     name = "shiftwise"
@@ -153,7 +162,7 @@ class ShiftwiseTemplate(Template[Shiftwise, LineTile]):
         return lines.default(problem.strips, problem.rep, core)
 
     def kernel(self, problem: Shiftwise, choice: LineTile, core: Core) -> tirx.PrimFunc:
-        """Arguments: the input (1, height, width, channels), both packed strips, scale, bias, the result."""
+        """Arguments: the input (1, height, width, channels), both packed strips, the middle taps, bias, the result."""
         height, width, vector, rep = problem.height, problem.width, choice.channels, problem.rep
         around, blocks, shape = lines.margin(choice), -(-rep // vector), (1, height, width, problem.channels)
         with IRBuilder() as builder, T.prim_func(s_tir=True):
@@ -164,7 +173,7 @@ class ShiftwiseTemplate(Template[Shiftwise, LineTile]):
                 T.arg(name, T.buffer((blocks, *strip.packed_shape(choice))))
                 for name, strip in zip(("across", "down"), problem.strips, strict=True)
             ]
-            scale = T.arg("scale", T.buffer((problem.channels,)))
+            middle = T.arg("middle", T.buffer((problem.channels,)))
             bias = T.arg("bias", T.buffer((problem.channels,)))
             result = T.arg("result", T.buffer(shape))
             with T.sblock("root"):
@@ -174,10 +183,6 @@ class ShiftwiseTemplate(Template[Shiftwise, LineTile]):
                     plane = T.alloc_buffer((height + 2 * around, width + 2 * around, vector))
                     sums = [T.alloc_buffer((height, width, vector)) for _ in packed]
                     convolutions = [lines.Convolution(strip, choice) for strip in problem.strips]
-
-                    def copy_out(row: Expression, column: Expression, lane: Expression) -> None:
-                        value = sums[0][row, column, lane] + sums[1][row, column, lane] + bias[first + lane]
-                        T.buffer_store(result, value, [0, row, column, first + lane])
 
                     with T.serial(vector) as lane:
                         T.buffer_store(channel, _rep_channel(problem, T.min(first + lane, rep - 1)), [lane])
@@ -202,70 +207,40 @@ class ShiftwiseTemplate(Template[Shiftwise, LineTile]):
                             lambda column, row, value: T.buffer_store(sums[1], value, [row, column, lane]),
                             lane,
                         )
-                    lines.each_pixel((height, width), rep, vector, block, copy_out)
+                    # Not of what fills the last vector: these are copies of its last channel.
+                    with T.grid(height, width) as (row, column):
+                        for lane in range(vector):
+                            with T.If(first + lane < rep), T.Then():
+                                value = sums[0][row, column, lane] + sums[1][row, column, lane]
+                                place = [0, row, column, channel[lane]]
+                                T.buffer_store(result, value + bias[channel[lane]], place)
                 if problem.ghosts:
                     with T.parallel(height) as row, T.serial(width) as column:
-                        for to, ghost in enumerate(problem.ghosts, rep):
-                            value = source[0, row, column, ghost] * scale[to] + bias[to]
-                            T.buffer_store(result, value, [0, row, column, to])
+                        for ghost in problem.ghosts:
+                            value = source[0, row, column, ghost] * middle[ghost] + bias[ghost]
+                            T.buffer_store(result, value, [0, row, column, ghost])
         return builder.get()
 
     def pack(self, problem: Shiftwise, choice: LineTile, *weights: Array) -> tuple[Array, ...]:
-        """Both strips, transformed, see ``lines.pack``; scale and bias."""
-        filters, offsets, identity, branches, scale, bias = weights
-        rep, count = problem.rep, filters.shape[0] // problem.rep
-        filters = filters.reshape(rep, count, SIDE, SIDE)
-        tables = [table.reshape(rep, count, -1).astype(int) for table in np.split(offsets, 2, axis=1)]
-        middle = filters[np.arange(rep)[:, None], identity.astype(int)].sum(axis=1)
-        upright = filters.swapaxes(2, 3)  # lines are columns
-        strips = []
-        for kernels, table, branch, strip in zip((filters, upright), tables, branches[:2], problem.strips, strict=True):
-            taps = np.zeros((SIDE, strip.kernel, rep), filters.dtype)
-            for o, i, g in np.ndindex(*table.shape):
-                if kernels[o, i].any():
-                    place = 1 - SIDE - table[o, i, g] - strip.first
-                    taps[:, place : place + SIDE, o] += branch[o] * kernels[o, i]
-            strips.append(taps)
-        at = -1 - problem.across[0]
-        strips[0][:, at : at + SIDE] += (branches[2][:, None, None] * middle).transpose(1, 2, 0)
-        strips[0][1, at + 1] += 1
-        packed = (
-            lines.pack(line, choice, taps * scale[:rep]) for line, taps in zip(problem.strips, strips, strict=True)
-        )
-        return *packed, np.ascontiguousarray(scale, np.float32), np.ascontiguousarray(bias, np.float32)
+        """Both strips without the ghosts, transformed, see ``lines.pack``; the middle taps, and the bias."""
+        across, down, bias = weights
+        kept = np.setdiff1d(np.arange(problem.channels), problem.ghosts)
+        strips = (across, down.swapaxes(0, 1))  # lines are columns
+        packed = (lines.pack(line, choice, taps[..., kept]) for line, taps in zip(problem.strips, strips, strict=True))
+        middle = across[1, -problem.across[0]]
+        return *packed, np.ascontiguousarray(middle, np.float32), np.ascontiguousarray(bias, np.float32)
 
     def reference(self, problem: Shiftwise, *arrays: Array) -> Array:
-        """The formulas of this module, one filter and one shift at a time."""
-        source, filters, offsets, identity, branches, scale, bias = arrays
-        height, width, rep = problem.height, problem.width, problem.rep
-        kept = np.setdiff1d(np.arange(problem.channels), problem.ghosts)
-        count = len(filters) // rep
-        result = np.concatenate((source[..., kept], source[..., list(problem.ghosts)]), axis=-1)
-        rows, columns = np.arange(height), np.arange(width)
-
-        def at(values: Array, row: Array, column: Array) -> Array:
-            """The values at rows and columns; zero where there are none."""
-            inside = ((row >= 0) & (row < values.shape[0]))[:, None] & ((column >= 0) & (column < values.shape[1]))
-            return np.where(inside, values[np.ix_(row % values.shape[0], column % values.shape[1])], 0)
-
-        for o in range(rep):
-            padded = np.pad(source[0, :, :, kept[o]], SIDE - 1)
-            small = [
-                sum(
-                    filters[o * count + i, u, v] * padded[u : u + height + SIDE - 1, v : v + width + SIDE - 1]
-                    for u, v in np.ndindex(SIDE, SIDE)
-                )
-                for i in range(count)
-            ]
-            for i, y in enumerate(small):
-                across, down = np.split(offsets[o * count + i].astype(int), 2)
-                for shift in across:
-                    result[0, :, :, o] += branches[0, o] * at(y, rows + 1, columns - shift)
-                for shift in down:
-                    result[0, :, :, o] += branches[1, o] * at(y, rows - shift, columns + 1)
-            for i in identity[o].astype(int):
-                result[0, :, :, o] += branches[2, o] * at(small[i], rows + 1, columns + 1)
-        return scale * result + bias
+        """The formula of this module, one tap at a time."""
+        source, across, down, bias = arrays
+        (left, right), (above, below) = problem.across, problem.down
+        rows, columns = Axis(problem.height, SIDE, 1, 1, 1), Axis(problem.width, SIDE, 1, 1, 1)
+        horizontal = convolved(source, across, rows, Axis(problem.width, right - left + 1, 1, -left, right))
+        return (
+            horizontal
+            + convolved(source, down, Axis(problem.height, below - above + 1, 1, -above, below), columns)
+            + bias
+        )
 
 
 def _rep_channel(problem: Shiftwise, index: Expression) -> Expression:

@@ -168,7 +168,8 @@ class _ChannelsFirst:
         if is_call(self.node, LAYER_NORM):
             return self._layer_norm(form[argument(self.node, "input")])
         args = [self._operand(value, form) for value in self.node.args]
-        return self._call(self.node.target, *args, **self.node.kwargs)
+        options: dict[str, Any] = dict(self.node.kwargs)
+        return self._call(self.node.target, *args, **options)
 
     def _call(self, target: Any, *args: Any, channels: slice = slice(None), **options: Any) -> Node:
         with self.module.graph.inserting_before(self.node):

@@ -10,11 +10,30 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from edge.lowering import channels_first, mean_as_convolution
+from edge.lowering import (
+    batched_product,
+    channels_first,
+    mean_as_convolution,
+    mixing_as_product,
+    reshape_views,
+    softmax_over_rows,
+    transposed_product,
+)
 from edge.lowering.lower import Lowered, Outcome, lower
 from edge.lowering.rewrite import Rewrite
 
-FORMS: dict[str, Rewrite] = {form.name: form for form in (channels_first.REWRITE, mean_as_convolution.REWRITE)}
+FORMS: dict[str, Rewrite] = {
+    form.name: form
+    for form in (
+        batched_product.REWRITE,
+        channels_first.REWRITE,
+        mean_as_convolution.REWRITE,
+        mixing_as_product.REWRITE,
+        reshape_views.REWRITE,
+        softmax_over_rows.REWRITE,
+        transposed_product.REWRITE,
+    )
+}
 """By name."""
 
 

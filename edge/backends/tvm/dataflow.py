@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import tvm
@@ -32,6 +32,7 @@ class Dataflow:
                 self._users[used].append(binding.var)
         for returned in relax.analysis.free_vars(function.body.body):
             self._users[returned].append(None)
+        self._claimed: set[relax.Var] = set()
 
     def __iter__(self) -> Iterator[relax.Var]:
         return iter(self._values)
@@ -48,11 +49,38 @@ class Dataflow:
         return tuple(self._users[value])
 
     def next(self, value: relax.Var, *operators: str) -> tuple[relax.Var, relax.Call] | None:
-        """The one use of a value, if it is a call to one of these operators and nothing else uses the value."""
+        """The one use of a value, if it is a call to one of these operators and nothing else uses the value.
+
+        None too where another kernel computes that call: of two convolutions that are added up, one adds the other.
+        """
         users = self._users[value]
-        if len(users) != 1 or users[0] is None or (call := self.call(users[0], *operators)) is None:
+        if len(users) != 1 or users[0] is None or users[0] in self._claimed:
             return None
-        return users[0], call
+        call = self.call(users[0], *operators)
+        return (users[0], call) if call is not None else None
+
+    def claim(self, first: relax.Var, result: relax.Var) -> None:
+        """Note that a kernel computes everything from a value to its result, which no other may take over."""
+        waiting: list[relax.Var | None] = [first]
+        while waiting:
+            value = waiting.pop()
+            if value is not None and value not in self._claimed:
+                self._claimed.add(value)
+                waiting += [] if value.same_as(result) else self._users[value]
+
+    def needed(self, computed: Mapping[relax.Var, Iterable[relax.Expr]]) -> set[relax.Var]:
+        """The values that the results need.
+
+        Args:
+            computed: what kernels read, by the values that they compute.
+        """
+        found, waiting = set[relax.Var](), [value for value, users in self._users.items() if None in users]
+        while waiting:
+            if (value := waiting.pop()) not in found:
+                found.add(value)
+                read = computed[value] if value in computed else [self._values.get(value, value)]
+                waiting += (used for part in read for used in relax.analysis.free_vars(part))
+        return found
 
     def used_once(self, value: relax.Expr) -> bool:
         """Whether a value has one use: a kernel that takes it over leaves nobody without it."""

@@ -10,6 +10,7 @@ from tvm.relax import transform
 from tvm.relax.frontend.torch import from_exported_program
 
 from edge.backends.tvm.clips import split_clips
+from edge.backends.tvm.permutations import move_permutations
 from edge.kernels import activation
 from edge.records import EmitJob, Port
 
@@ -27,6 +28,9 @@ def read(program: torch.export.ExportedProgram) -> tvm.IRModule:
         transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "OHWI"]}),
         transform.Normalize(),
         transform.FoldConstant(),
+        move_permutations,
+        transform.EliminateCommonSubexpr(),  # an image that several read is permuted once
+        transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(),
     ]
     return _run(module, passes)

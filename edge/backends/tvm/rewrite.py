@@ -57,11 +57,14 @@ def rewrite(module: tvm.IRModule, core: Core, choose: Choose) -> Rewritten:
             outcome = pattern(flow, value)
             if isinstance(outcome, Match):
                 matches[outcome.result] = outcome
-                done.kernels[outcome.template] += 1
+                flow.claim(value, outcome.result)
                 break
             if isinstance(outcome, Refusal):
                 done.refusals[f"{outcome.operator}: {outcome.reason}"] += 1
                 break
+    needed = flow.needed({value: [used for used, _ in match.activations] for value, match in matches.items()})
+    matches = {value: match for value, match in matches.items() if value in needed}
+    done.kernels.update(match.template for match in matches.values())
     done.module = _Builder(function, matches, core, choose).build()
     return done
 

@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
-from edge.backends.tvm.patterns import convolution, depthwise, normalisation, partial, pointwise
+from edge.backends.tvm.patterns import (
+    convolution,
+    depthwise,
+    normalisation,
+    partial,
+    pointwise,
+    response_norm,
+    shiftwise,
+)
 
-PATTERNS = (depthwise.match, partial.match, pointwise.match, convolution.match, normalisation.match)
+PATTERNS = (
+    shiftwise.match,
+    depthwise.match,
+    partial.match,
+    pointwise.match,
+    convolution.match,
+    normalisation.match,
+    response_norm.match,
+)
