@@ -15,7 +15,7 @@ from edge.lowering import fold_batch_norm_backward as backward
 from edge.models.counts import parameters_folded
 from edge.models.fasternet import Config, FasterNet, FasterNetPyramid
 
-SAMPLES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+SAMPLES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def lowered(network: nn.Module, samples: Tensor = SAMPLES, **options) -> Lowered:
