@@ -231,7 +231,7 @@ class TestSplitDepthwise:
         [
             (nn.Conv2d(3, 3, 7, padding=3, groups=3), 3),
             (nn.Conv2d(3, 6, 7, stride=2, padding=3, groups=3, bias=False), 3),
-            (nn.Conv2d(3, 3, (3, 15), padding=(1, 7), groups=3), 3),
+            (nn.Conv2d(3, 3, (3, 15), padding=(1, 7), groups=3), 2),
             (nn.Conv2d(3, 3, 11, padding=6, groups=3), 6),
         ],
     )
