@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.quantisation.search import Choice, Layer, float_share
-from edge.quantisation.timing import median_seconds
+from edge.quantisation.timing import fastest_seconds
 from edge.records import RunJob
 
 KEY = "mixed_precision"
@@ -27,7 +27,7 @@ def mixed_precision_notes(choice: Choice, layers: Sequence[Layer], mixed: RunJob
         return {KEY: {"goal_db": choice.goal_db, "before_db": choice.before_db, "refused": choice.refused}}
     if not choice.kept or plain is None:
         return {}
-    before, after = median_seconds([replace(mixed, artifact=plain), mixed])
+    before, after = fastest_seconds([replace(mixed, artifact=plain), mixed])
     return {
         KEY: {
             "goal_db": choice.goal_db,
