@@ -60,9 +60,7 @@ FORMATS: dict[str, Format] = {
             runs_with="TVM runtime (libtvm_runtime, libtvm_ffi)",
             precisions={"fp32": "float32 throughout"},
             converters={
-                "relax": Converter(
-                    "edge.backends.tvm", "base", forms=("transposed_product", "mixing_as_product", "reshape_views")
-                )
+                "relax": Converter("edge.backends.tvm", "base", forms=("transposed_product", "mixing_as_product"))
             },
             target_section="tvm",
             suffixes=(".so",),
@@ -103,7 +101,6 @@ FORMATS: dict[str, Format] = {
                         "transposed_product",
                         "softmax_over_rows",
                         "batched_product",
-                        "reshape_views",
                     ),
                 )
             },

@@ -96,9 +96,17 @@ class TestForms:
         common = lower(network, IMAGE)
         formed = give_form(common, ("relu_as_maximum",), IMAGE)
         assert "maximum.default" in operators(formed.program) and "relu.default" in operators(common.program)
-        (outcome,) = formed.outcomes
+        outcome = formed.outcomes[0]
         assert outcome.matches == 1 and outcome.proof_db is not None and outcome.proof_db >= 250
         torch.testing.assert_close(formed.program.module()(IMAGE[:1]), network(IMAGE[:1]))
+
+    def test_a_reshape_stays_one_that_asks_for_no_order_in_memory(self) -> None:
+        """A converter may trace the program with the channels last in memory, where a view would be an error."""
+        network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5)).eval()
+        formed = give_form(lower(network, IMAGE), ("relu_as_maximum",), IMAGE).program
+        assert not any("view" in name for name in operators(formed))
+        last = IMAGE[:1].contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(formed.module(check_guards=False)(last), network(IMAGE[:1]))
 
     def test_without_a_form_it_is_the_common_program_itself(self) -> None:
         common = lower(nn.Conv2d(3, 4, 1).eval(), IMAGE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,8 +88,17 @@ def test_the_refusal_is_part_of_the_reason_why_the_gate_is_missed():
     assert "would leave" not in judge(measured, None, {}, gate)
 
 
-@pytest.mark.parametrize(("floats", "asked"), [(0, True), ({}, True), (3, False), ({"aten.add.Tensor": 1}, False)])
-def test_bits_are_asked_for_only_where_all_is_computed_in_integers(floats: int | dict, asked: bool):
+@pytest.mark.parametrize(
+    ("notes", "asked"),
+    [
+        ({"float_operators": 0, "processor_operators": {}}, True),
+        ({"float_operators": {}}, True),
+        ({"float_operators": 3}, False),
+        ({"float_operators": {"aten.add.Tensor": 1}}, False),
+        ({"float_operators": 0, "processor_operators": {"SOFTMAX": 5}}, False),
+    ],
+)
+def test_bits_are_asked_for_only_where_all_is_computed_in_integers(notes: dict[str, Any], asked: bool):
     gate = targets.load("cortex-a72").gates["int8"]
     nearly = Agreement(0.99, 45.0, {"logits": 0.01})
-    assert bool(judge_bits(nearly, "int8", {"float_operators": floats}, gate)) is asked
+    assert bool(judge_bits(nearly, "int8", notes, gate)) is asked

@@ -13,6 +13,10 @@ from ai_edge_litert.interpreter import Interpreter
 
 from edge.records import Port
 
+PER_PROCESSOR = frozenset({"SOFTMAX"})
+"""LiteRT tabulates an int8 softmax's exponentials in another way on Arm than on x86: about one value in a thousand is a
+quantum off."""
+
 _OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
@@ -116,18 +120,22 @@ def delegation_notes(path: Path) -> dict[str, Any]:
 def quantisation_notes(path: Path) -> dict[str, Any]:
     """How many operators of a quantised file still compute in float, and the quantum of each output.
 
+    Beside them those whose int8 kernel is another one on another processor.
+
     A float output is written by a DEQUANTIZE; its quantum is the scale of what goes in. An output without one was
     computed in float and has none.
     """
     model = unpack(path.read_bytes())
     floats = 0
+    per_processor = collections.Counter[str]()
     scales: dict[int, float] = {}
     for kind, operator, subgraph in operators(model):
         tensors = subgraph.tensors
+        per_processor.update({kind} & PER_PROCESSOR)
         if kind == "DEQUANTIZE" and tensors[operator.inputs[0]].type == schema.TensorType.INT8:
             scales[operator.outputs[0]] = float(tensors[operator.inputs[0]].quantization.scale[0])
         elif any(tensors[index].type == schema.TensorType.FLOAT32 for index in operator.outputs):
             floats += 1
     outputs = {o.name.decode(): o.tensorIndex for o in model.signatureDefs[0].outputs}
     quanta = {name: scales[index] for name, index in outputs.items() if index in scales}
-    return {"float_operators": floats, "output_quanta": quanta}
+    return {"float_operators": floats, "processor_operators": dict(per_processor), "output_quanta": quanta}

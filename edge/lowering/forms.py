@@ -30,7 +30,6 @@ FORMS: dict[str, Rewrite] = {
         channels_first.REWRITE,
         mean_as_convolution.REWRITE,
         mixing_as_product.REWRITE,
-        reshape_views.REWRITE,
         softmax_over_rows.REWRITE,
         split_depthwise.REWRITE,
         transposed_product.REWRITE,
@@ -49,6 +48,9 @@ def give_form(
 ) -> Lowered:
     """The lowered program in the form that a converter wants; without any form, the very same.
 
+    Taking it up again writes its reshapes as views, which hold for one order in memory only, and forms leave several in
+    a row: at last they become reshapes.
+
     Args:
         common: what everybody gets.
         forms: names, in the order of application.
@@ -61,5 +63,5 @@ def give_form(
     """
     if not forms:
         return common
-    rewrites = tuple(FORMS[name] for name in forms)
+    rewrites = (*(FORMS[name] for name in forms), reshape_views.REWRITE)
     return lower(common.program, samples, rewrites=rewrites, on_outcome=on_outcome, model=model)

@@ -54,20 +54,21 @@ def compare_with_simulation(
 def judge_bits(agreement: Agreement | None, precision: str, notes: Mapping[str, Any], gate: Gate) -> str:
     """What a device that multiplies integers computes otherwise than the host, in one sentence; empty if nothing.
 
-    Where an operator computes in float, nothing is asked: cores add up in different orders, a last bit decides now and
-    then how a value is rounded to int8, and from there on integers differ too. How far they may is the simulation's
-    gate, on every device.
+    Where an operator computes in float, or its int8 kernel is another one on another processor, nothing is asked: cores
+    add up in different orders, a last bit decides now and then how a value is rounded to int8, and from there on
+    integers differ too. How far they may is the simulation's gate, on every device.
 
     Args:
         agreement: with the host's outputs, where they are known.
         precision: what the device really multiplied in.
-        notes: what the backend says of the file; ``float_operators`` are those that compute in float.
+        notes: what the backend says of the file; ``float_operators`` are those that compute in float,
+            ``processor_operators`` those whose kernel depends on the processor.
         gate: the target's, for the artifact's precision.
     """
     least = gate.identical_to_host
     if agreement is None or least is None or precision != "int8" or agreement.identical >= least:
         return ""
-    if notes.get("float_operators"):
+    if notes.get("float_operators") or notes.get("processor_operators"):
         return ""
     shares = ", ".join(f"{share:.2%} of {name}" for name, share in agreement.differing.items())
     return f"{shares} differ from the host's bits, though both multiply integers"
