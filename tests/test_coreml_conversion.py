@@ -31,11 +31,11 @@ class ScaleAndShift(nn.Module):
 
 
 class ZerosTwice(nn.Module):
-    """A convolution and a norm that both add 48 zeros, which coremltools stores once."""
+    """A convolution and a norm that both add the same 128 zeros, which coremltools stores once."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 48, 5), nn.LayerNorm(48)
+        self.conv, self.norm = nn.Conv2d(3, 128, 5), nn.LayerNorm(128)
         nn.init.zeros_(self.conv.get_parameter("bias"))
 
     def forward(self, image: Tensor) -> Tensor:
