@@ -19,6 +19,7 @@ from torch.export import ExportedProgram
 from edge.backends import (
     coreml_gelu,  # noqa: F401
     coreml_package,
+    coreml_scale_and_shift,  # noqa: F401
     coreml_simulation,
 )
 from edge.records import EmitJob, EmittedFile, Port, Tool
@@ -36,6 +37,7 @@ _INT8_WEIGHTS = compress.OpLinearQuantizerConfig(
     granularity="per_channel",
     weight_threshold=coreml_simulation.SMALLEST_QUANTISED - 1,
 )
+_WEIGHTED = ("conv", "linear")
 _DEQUANTISING = ("constexpr_affine_dequantize", "constexpr_blockwise_shift_scale")
 
 
@@ -55,8 +57,7 @@ def emit(job: EmitJob, prepared: ExportedProgram, precision: str) -> list[Emitte
     notes: dict[str, Any] = {}
     simulation: dict[str, Any] = {}
     if precision == "int8":
-        # Only what computes with a weight: a table that is added or gathered keeps its precision.
-        config = compress.OptimizationConfig(op_type_configs={"conv": _INT8_WEIGHTS, "linear": _INT8_WEIGHTS})
+        config = compress.OptimizationConfig(op_name_configs=dict.fromkeys(_weights(model), _INT8_WEIGHTS))
         model = compress.linear_quantize_weights(model, config)
     path = job.folder / f"{job.model}.{precision}.mlpackage"
     spec = coreml_package.save(model, path)
@@ -75,6 +76,21 @@ def emit(job: EmitJob, prepared: ExportedProgram, precision: str) -> list[Emitte
             notes=_operator_notes(spec) | notes,
             **simulation,
         )
+    ]
+
+
+def _weights(model: ct.models.MLModel) -> list[str]:
+    """Names of the constants to quantise.
+
+    Only what is computed with: a table that is added or gathered keeps its precision. By name, because coremltools
+    stores equal constants once, and takes no choice by operator for one that several kinds of operators read: a bias of
+    zeros that is also a norm's shift.
+    """
+    large = compress.get_weights_metadata(model, _INT8_WEIGHTS.weight_threshold)
+    return [
+        name
+        for name, constant in large.items()
+        if any(o.op_type in _WEIGHTED and o.params_name_mapping.get("weight") == name for o in constant.child_ops)
     ]
 
 
