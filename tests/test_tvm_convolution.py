@@ -33,11 +33,16 @@ class OfSlices(nn.Module):
         self.before = nn.Conv2d(8, 8, 1)
         self.strided = nn.Conv2d(3, 6, 3, stride=2, padding=1)
         self.padded = nn.Conv2d(3, 3, 2, stride=2, padding=1, bias=False)
-        self.partial = nn.Conv2d(3, 3, 3, padding=1, bias=False)
+        self.partial, self.activated = (nn.Conv2d(3, 3, 3, padding=1, bias=False) for _ in range(2))
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         first = self.before(x)[:, :3]
-        return torch.relu(self.strided(first)), self.padded(first), torch.relu(self.partial(first)), self.partial(first)
+        return (
+            torch.relu(self.strided(first)),
+            self.padded(first),
+            torch.relu(self.activated(first)),
+            self.partial(first),
+        )
 
 
 class Refused(nn.Module):
