@@ -12,7 +12,7 @@ from edge import targets
 from edge.parity.agreement import Agreement
 from edge.parity.gates import judge, judge_bits
 from edge.parity.metrics import measure
-from edge.quantisation.search import LARGEST_FLOAT_SHARE, MARGIN_DB, Layer, choose
+from edge.quantisation.search import LARGEST_FLOAT_SHARE, MARGIN_DB, MEASUREMENTS, Layer, choose
 
 GATE_DB = 20.0
 
@@ -66,6 +66,16 @@ def test_of_layers_that_are_noisy_together_the_noisiest_are_kept():
     rest = sum(power for name, power in noise.items() if name not in choice.names)
     one_more = rest + noise[f"norm_{len(choice.kept) - 1}"]
     assert rest <= 10 ** (-(GATE_DB + MARGIN_DB) / 10) < one_more
+
+
+def test_a_network_of_thousands_of_layers_is_searched_in_groups_of_neighbours():
+    """A shift-wise network has fifteen hundred operators to ask about, at seconds each."""
+    noise = {f"mean_{index}": 1e-7 for index in range(900)} | {f"add_{index}": 1e-7 for index in range(900)}
+    noise |= {"mean_500": 0.05, "add_100": 0.05}
+    network = Additive(noise)
+    choice = choose(network, GATE_DB)
+    assert {"mean_500", "add_100"} <= choice.names and len(choice.names) <= 2 * 1800 / MEASUREMENTS + 2
+    assert network.asked < 2 * MEASUREMENTS
 
 
 @pytest.mark.parametrize(("share", "refused"), [(LARGEST_FLOAT_SHARE, False), (LARGEST_FLOAT_SHARE + 0.01, True)])

@@ -11,6 +11,9 @@ guessed: each backend can simulate its own quantisation with any set of layers k
      beginning that reaches the goal is kept;
   4. for each of those, the least noisy first, whether the others are enough without it.
 
+In a network of thousands of operators neighbours of one kind are asked about together, so that the search takes minutes
+and not hours.
+
 The noise is measured with the layer alone in int8, not with it alone in float: where five layers are each enough to
 spoil the result, freeing one of them changes nothing.
 
@@ -20,8 +23,10 @@ What is asked for is the calibration samples' SQNR against the float program. Th
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 
 ENOUGH_DB = 0.5
@@ -32,6 +37,9 @@ MARGIN_DB = 1.5
 
 LARGEST_FLOAT_SHARE = 0.25
 """Of the network's multiply-adds. An artifact that computes more than this in float is not an int8 artifact."""
+
+MEASUREMENTS = 64
+"""Layers, or groups of neighbouring ones, that are measured alone at most."""
 
 SAMPLES = 8
 """Calibration samples that decide."""
@@ -75,16 +83,28 @@ class Simulation(Protocol):
         """
 
 
+Group = tuple[Layer, ...]
+"""Layers of one kind that the search keeps in float or in int8 together; one, in a network that is not too large."""
+
+
 @dataclass(frozen=True)
 class Kept:
     """A layer that stays in float.
 
     Attributes:
         layer: the layer.
-        alone_db: SQNR of the network with this layer alone in int8.
+        alone_db: SQNR of the network with this layer, or its group, alone in int8.
     """
 
     layer: Layer
+    alone_db: float
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """A group, and the SQNR of the network with it alone in int8."""
+
+    group: Group
     alone_db: float
 
 
@@ -124,10 +144,11 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
     if before >= gate_db + ENOUGH_DB:
         return Choice(goal, before, before)
     _LOG.info("throughout gives %.1f dB, %.1f dB are needed: looking for the layers to blame", before, goal)
-    suspects = _suspects(simulation, goal)
-    _LOG.info("measuring %d layers", len(suspects))
-    ranked = sorted((Kept(layer, _alone_db(simulation, [layer])) for layer in suspects), key=lambda kept: kept.alone_db)
-    kept = _without_needless(simulation, _shortest(simulation, ranked, goal), goal)
+    groups = _groups(_suspects(simulation, goal))
+    _LOG.info("measuring %d layers in %d groups", sum(map(len, groups)), len(groups))
+    ranked = sorted((_Ranked(group, _alone_db(simulation, group)) for group in groups), key=lambda each: each.alone_db)
+    needed = _without_needless(simulation, _shortest(simulation, ranked, goal), goal)
+    kept = tuple(Kept(layer, each.alone_db) for each in needed for layer in each.group)
     after = simulation.sqnr_db(_names(kept), SAMPLES)
     share = float_share(simulation.layers, kept)
     _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), after)
@@ -149,10 +170,23 @@ def _names(kept: Sequence[Kept]) -> frozenset[str]:
     return frozenset(each.layer.name for each in kept)
 
 
+def _together(ranked: Sequence[_Ranked]) -> frozenset[str]:
+    return frozenset(layer.name for each in ranked for layer in each.group)
+
+
 def _alone_db(simulation: Simulation, layers: Sequence[Layer]) -> float:
     """The SQNR with these layers in int8 and all others in float."""
     others = {layer.name for layer in simulation.layers} - {layer.name for layer in layers}
     return simulation.sqnr_db(frozenset(others), RANKING_SAMPLES)
+
+
+def _groups(suspects: Sequence[Layer]) -> list[Group]:
+    """Layers in groups of as few neighbours of one kind as ``MEASUREMENTS`` allows."""
+    kinds = [tuple(layers) for _, layers in groupby(suspects, key=lambda layer: layer.kind)]
+    size = 1
+    while sum(math.ceil(len(layers) / size) for layers in kinds) > max(MEASUREMENTS, len(kinds)):
+        size += 1
+    return [layers[start : start + size] for layers in kinds for start in range(0, len(layers), size)]
 
 
 def _suspects(simulation: Simulation, goal: float) -> list[Layer]:
@@ -170,23 +204,23 @@ def _suspects(simulation: Simulation, goal: float) -> list[Layer]:
     return suspects
 
 
-def _shortest(simulation: Simulation, ranked: Sequence[Kept], goal: float) -> Sequence[Kept]:
+def _shortest(simulation: Simulation, ranked: Sequence[_Ranked], goal: float) -> Sequence[_Ranked]:
     """The shortest beginning of a ranking that reaches the goal, by bisection; all of it does."""
     few, many = 0, len(ranked)
     while many - few > 1:
         middle = (few + many) // 2
-        if simulation.sqnr_db(_names(ranked[:middle]), SAMPLES) >= goal:
+        if simulation.sqnr_db(_together(ranked[:middle]), SAMPLES) >= goal:
             many = middle
         else:
             few = middle
     return ranked[:many]
 
 
-def _without_needless(simulation: Simulation, kept: Sequence[Kept], goal: float) -> tuple[Kept, ...]:
+def _without_needless(simulation: Simulation, kept: Sequence[_Ranked], goal: float) -> tuple[_Ranked, ...]:
     """Only those without which the goal would be missed; the least noisy are asked first."""
     needed = list(kept)
     for candidate in reversed(kept):
         others = [each for each in needed if each is not candidate]
-        if simulation.sqnr_db(_names(others), SAMPLES) >= goal:
+        if simulation.sqnr_db(_together(others), SAMPLES) >= goal:
             needed = others
     return tuple(needed)
