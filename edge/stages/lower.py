@@ -33,8 +33,16 @@ class Programs:
 
     @property
     def steps(self) -> list[tuple[Outcome, tuple[str, ...]]]:
-        """What was done, in order, and for which formats alone; none of them named is all of them."""
-        return [(outcome, served(forms)) for forms, lowered in self.formed.items() for outcome in lowered.outcomes]
+        """What was done, in order, and for which formats alone; none of them named is all of them.
+
+        A form that found nothing is left out: most networks have use for few.
+        """
+        return [
+            (outcome, served(forms))
+            for forms, lowered in self.formed.items()
+            for outcome in lowered.outcomes
+            if not forms or outcome.matches or outcome.refused
+        ]
 
     def save(self, folder: Path) -> dict[tuple[str, ...], Path]:
         """Write the programs as exporters read them: the files, by the forms."""
