@@ -81,7 +81,7 @@ def test_what_comes_out(made: tuple[Path, Manifest]):
     assert check["sqnr_db"] >= 100
     assert check["top1"] == 1.0
     names = {rewrite["name"] for rewrite in manifest["rewrites"] if rewrite["matches"]}
-    assert names == {"fold_batch_norm_backward", "partial_convolution"}
+    assert names == {"reshape_views", "fold_batch_norm_backward", "partial_convolution"}
     assert all(rewrite["proof_db"] >= 250 for rewrite in manifest["rewrites"] if rewrite["matches"])
     assert len(manifest["weights"]["digest"]) == len(manifest["calibration"]["digest"]) == 64
     assert pipeline.exit_code(manifest, require=True) is ExitCode.OK
