@@ -35,6 +35,15 @@ def test_a_row_for_each_network_and_format(exports: Path) -> None:
     assert len(named) == 2, "a network is named once"
 
 
+def test_the_share_of_tvms_kernels_that_are_ours() -> None:
+    manifest = ALL["passed"]()
+    for entry in manifest["artifacts"]:
+        if entry["format"] == "tvm":
+            entry["notes"] = {"pointwise kernels": 6, "kernels simple": 2, "kernels of TVM's own": "softmax 4 %"}
+    (row,) = [line for line in networks.table([manifest]).splitlines() if "| TVM |" in line]
+    assert "| 75 % |" in row
+
+
 def test_what_failed_is_marked(exports: Path) -> None:
     table = networks.table(networks.finished(exports))
     assert "**failed**" in table

@@ -91,7 +91,7 @@ def _joined(column: Iterable[str]) -> str:
 def _cell(manifest: Manifest, format: str, precision: str) -> _Cell | None:
     """What the artifacts of one precision say together: a library for the host stands for the target's on the host."""
     entries = [e for e in manifest["artifacts"] if (e["format"], e["precision"]) == (format, precision)]
-    if not entries:
+    if not any(entry["file"] or entry["checks"][0]["status"] == "failed" for entry in entries):
         return None
     shipped = [entry for entry in entries if entry["file"] and entry["runs_on"] != "host"]
     checks = [check for entry in entries for check in entry["checks"]]
@@ -112,8 +112,9 @@ def _cell(manifest: Manifest, format: str, precision: str) -> _Cell | None:
 
 def _taken_over(notes: dict[str, Any]) -> float | None:
     """The share of operators that ExecuTorch's delegate takes, or of TVM's kernels that are made from our templates."""
-    ours = sum(count for name, count in notes.items() if name.endswith(" kernels"))
-    plain = sum(count for name, count in notes.items() if name.startswith("kernels "))
+    counts = {name: count for name, count in notes.items() if isinstance(count, int)}
+    ours = sum(count for name, count in counts.items() if name.endswith(" kernels"))
+    plain = sum(count for name, count in counts.items() if name.startswith("kernels "))
     share = notes.get("delegated_share")
     return ours / (ours + plain) if ours else None if share is None else float(share)
 
