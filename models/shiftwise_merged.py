@@ -17,8 +17,7 @@ The cross has two forms that give the same function:
   channels. Filters that are zero are dropped, as far as all channels can spare one.
 
 Strips are the default because TVM's artifact is faster with them (the others' are not compared yet);
-``tests/test_shiftwise_forms.py``
-measures it.
+``tests/test_shiftwise_forms.py`` measures it.
 """
 
 from __future__ import annotations
