@@ -8,7 +8,6 @@ each merging, after the final average.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from edge.calibration.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from edge.models.convnext_keys import ISOTROPIC_KEY_MAPS, KEY_MAPS
 from edge.models.layers import ChannelLayerNorm
-from edge.models.registry import register
+from edge.models.registry import register_variant
 
 EPSILON = 1e-6
 """Of every LayerNorm."""
@@ -155,22 +154,23 @@ PREPROCESSING = Preprocessing(size=224, crop=0.875, mean=IMAGENET_MEAN, std=IMAG
 PREPROCESSING_384 = Preprocessing(size=384, crop=1.0, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
-def _builder(name: str, network: Callable[[Config], nn.Module], variant: Config) -> Callable[..., nn.Module]:
-    def build(**options: object) -> nn.Module:
-        return network(Config(**{**vars(variant), **options}))
-
-    build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"{name}; options are the fields of ``Config``."
-    return build
-
-
-for _name, _variant in VARIANTS.items():
+for _name, _config in VARIANTS.items():
     for _suffix, _preprocessing in {"": PREPROCESSING, "_384": PREPROCESSING_384}.items():
-        register(
-            preprocessing=_preprocessing, key_maps=KEY_MAPS, source="ConvNeXt (CVPR 2022), section 4.4 and Table 4.8"
-        )(_builder(f"convnext_{_name}{_suffix}", ConvNeXt, _variant))
+        register_variant(
+            f"convnext_{_name}{_suffix}",
+            ConvNeXt,
+            _config,
+            preprocessing=_preprocessing,
+            key_maps=KEY_MAPS,
+            source="ConvNeXt (CVPR 2022), section 4.4 and Table 4.8",
+        )
 
-for _name, _variant in ISOTROPIC_VARIANTS.items():
-    register(
-        preprocessing=PREPROCESSING, key_maps=ISOTROPIC_KEY_MAPS, source="ConvNeXt (CVPR 2022), isotropic, Table 4.2"
-    )(_builder(f"convnext_iso_{_name}", IsotropicConvNeXt, _variant))
+for _name, _config in ISOTROPIC_VARIANTS.items():
+    register_variant(
+        f"convnext_iso_{_name}",
+        IsotropicConvNeXt,
+        _config,
+        preprocessing=PREPROCESSING,
+        key_maps=ISOTROPIC_KEY_MAPS,
+        source="ConvNeXt (CVPR 2022), isotropic, Table 4.2",
+    )

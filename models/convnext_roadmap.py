@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edge.models.convnext import EPSILON, PREPROCESSING
 from edge.models.convnext_roadmap_keys import KEY_MAPS
 from edge.models.layers import ChannelLayerNorm
-from edge.models.registry import register
+from edge.models.registry import register_variant
 
 Stem = Literal["resnet", "patchify"]
 Shape = Literal["bottleneck", "inverted", "depthwise first"]
@@ -179,14 +179,12 @@ STEPS: dict[str, Config] = {
 """In the table's order; after the kernels it goes on from 7."""
 
 
-def _register_step(step: str) -> None:
-    def build(**options: object) -> nn.Module:
-        return Roadmap(Config(**{**vars(STEPS[step]), **options}))
-
-    build.__name__ = build.__qualname__ = f"convnext_roadmap_{step}"
-    build.__doc__ = f"The step {step!r}; options are the fields of ``Config``."
-    register(preprocessing=PREPROCESSING, key_maps=KEY_MAPS, source="ConvNeXt (CVPR 2022); thesis, Table 4.10")(build)
-
-
-for _step in STEPS:
-    _register_step(_step)
+for _step, _config in STEPS.items():
+    register_variant(
+        f"convnext_roadmap_{_step}",
+        Roadmap,
+        _config,
+        preprocessing=PREPROCESSING,
+        key_maps=KEY_MAPS,
+        source="ConvNeXt (CVPR 2022); thesis, Table 4.10",
+    )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from edge.calibration.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from edge.errors import InputError
 from edge.models.efficientformerv2_keys import KEY_MAPS
-from edge.models.registry import register
+from edge.models.registry import register_variant
 
 HEADS = 8
 VALUE_RATIO = 4
@@ -305,14 +305,12 @@ VARIANTS: dict[str, Config] = {
 PREPROCESSING = Preprocessing(size=224, crop=0.95, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
-def _register_variant(variant: str) -> None:
-    def build(**options: object) -> nn.Module:
-        return EfficientFormerV2(Config(**{**vars(VARIANTS[variant]), **options}))
-
-    build.__name__ = build.__qualname__ = f"efficientformerv2_{variant}"
-    build.__doc__ = f"EfficientFormerV2-{variant.upper()}; options are the fields of ``Config``."
-    register(preprocessing=PREPROCESSING, key_maps=KEY_MAPS, source="EfficientFormerV2 (ICCV 2023), Table 8")(build)
-
-
-for _variant in VARIANTS:
-    _register_variant(_variant)
+for _name, _config in VARIANTS.items():
+    register_variant(
+        f"efficientformerv2_{_name}",
+        EfficientFormerV2,
+        _config,
+        preprocessing=PREPROCESSING,
+        key_maps=KEY_MAPS,
+        source="EfficientFormerV2 (ICCV 2023), Table 8",
+    )

@@ -7,7 +7,6 @@ shortcut. Normalisation and activation stand only between the two pointwise laye
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from edge.calibration.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from edge.models.fasternet_keys import KEY_MAPS
 from edge.models.layers import ChannelLayerNorm
-from edge.models.registry import register
+from edge.models.registry import register_variant
 
 Norm = Literal["bn", "ln"]
 Activation = Literal["gelu", "relu"]
@@ -183,24 +182,18 @@ VARIANTS: dict[str, Config] = {
 PREPROCESSING = Preprocessing(size=224, crop=0.9, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
-def _register_variant(variant: str) -> None:
-    def builder(name: str, network: type[Trunk]) -> Callable[..., nn.Module]:
-        def build(**options: object) -> nn.Module:
-            return network(Config(**{**vars(VARIANTS[variant]), **options}))
+SOURCE = "FasterNet (CVPR 2023), Table 8"
 
-        build.__name__ = build.__qualname__ = name
-        build.__doc__ = f"FasterNet-{variant.upper()}; options are the fields of ``Config``."
-        return build
-
-    source = "FasterNet (CVPR 2023), Table 8"
-    register(preprocessing=PREPROCESSING, key_maps=KEY_MAPS, source=source)(builder(f"fasternet_{variant}", FasterNet))
-    register(
+for _name, _config in VARIANTS.items():
+    register_variant(
+        f"fasternet_{_name}", FasterNet, _config, preprocessing=PREPROCESSING, key_maps=KEY_MAPS, source=SOURCE
+    )
+    register_variant(
+        f"fasternet_{_name}_pyramid",
+        FasterNetPyramid,
+        _config,
         outputs=tuple(f"features_{stage}" for stage in range(4)),
         preprocessing=PREPROCESSING,
         key_maps=KEY_MAPS,
-        source=f"{source}; norms on the four stages for detection",
-    )(builder(f"fasternet_{variant}_pyramid", FasterNetPyramid))
-
-
-for _variant in VARIANTS:
-    _register_variant(_variant)
+        source=f"{SOURCE}; norms on the four stages for detection",
+    )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge.calibration.preprocessing import Preprocessing
 from edge.errors import UsageError
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from torch import Tensor, nn
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 KeyMap = Callable[[Mapping[str, "Tensor"]], dict[str, "Tensor"] | None]
 """Renames a state dict from somebody's keys to ours, with our shapes; None when the keys are not of that kind."""
@@ -71,6 +74,40 @@ def register(
         return build
 
     return decorate
+
+
+def register_variant(
+    name: str,
+    network: Callable[[Config], nn.Module],
+    config: Config,
+    *,
+    outputs: tuple[str, ...] = ("logits",),
+    preprocessing: Preprocessing,
+    key_maps: Mapping[str, KeyMap],
+    source: str,
+) -> None:
+    """Register one size of a family; its options are the fields of the family's configuration.
+
+    Args:
+        name: of the network.
+        network: makes it from a configuration.
+        config: what the name stands for; a frozen dataclass.
+        outputs: names of the outputs, in order.
+        preprocessing: how a photograph becomes the input.
+        key_maps: by the name of who wrote the checkpoint.
+        source: paper and table.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def build(**options: Any) -> nn.Module:
+        return network(replace(config, **options))
+
+    build.__name__ = build.__qualname__ = name
+    build.__module__ = type(config).__module__
+    build.__doc__ = f"{name}; options are the fields of ``{type(config).__qualname__}``."
+    register(outputs=outputs, preprocessing=preprocessing, key_maps=key_maps, source=source)(build)
 
 
 def _load_families() -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from edge.calibration.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from edge.models.layers import ChannelLayerNorm
-from edge.models.registry import register
+from edge.models.registry import register_variant
 from edge.models.shift_add import offsets, spatial_sum
 from edge.models.shiftwise_keys import KEY_MAPS
 from edge.models.shiftwise_merged import Form, Merged
@@ -214,15 +214,12 @@ VARIANTS: dict[str, Config] = {
 PREPROCESSING = Preprocessing(size=224, crop=0.875, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
-def _register_variant(variant: str) -> None:
-    def build(**options: object) -> nn.Module:
-        return Shiftwise(Config(**{**vars(VARIANTS[variant]), **options}))
-
-    build.__name__ = build.__qualname__ = f"sw_{variant}"
-    build.__doc__ = f"SW-{variant}; options are the fields of ``Config``."
-    source = "ShiftwiseConv (CVPR 2025), supplement, Table 8"
-    register(preprocessing=PREPROCESSING, key_maps=KEY_MAPS, source=source)(build)
-
-
-for _variant in VARIANTS:
-    _register_variant(_variant)
+for _name, _config in VARIANTS.items():
+    register_variant(
+        f"sw_{_name}",
+        Shiftwise,
+        _config,
+        preprocessing=PREPROCESSING,
+        key_maps=KEY_MAPS,
+        source="ShiftwiseConv (CVPR 2025), supplement, Table 8",
+    )

@@ -26,6 +26,7 @@ from torch.fx import GraphModule, Node
 from edge.lowering.graph import (
     add_constant,
     argument,
+    beside,
     constant,
     has_constant_weights,
     is_call,
@@ -179,8 +180,7 @@ class _ChannelsFirst:
         return made
 
     def _constant(self, source: Node, name: str, value: Tensor) -> Node:
-        owner = str(source.target).rpartition(".")[0]
-        return add_constant(self.module, f"{owner}.{name}" if owner else name, value, before=self.node)
+        return add_constant(self.module, beside(source, name), value, before=self.node)
 
     def _operand(self, value: Any, form: Mapping[Node, Node]) -> Any:
         if not isinstance(value, Node):

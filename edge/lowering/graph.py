@@ -60,6 +60,11 @@ def constant(module: GraphModule, node: Node) -> Tensor:
     return operator.attrgetter(str(node.target))(module).detach()
 
 
+def beside(node: Node, leaf: str) -> str:
+    """A name for another constant in the module that owns this one."""
+    return ".".join([*str(node.target).split(".")[:-1], leaf])
+
+
 def add_constant(module: GraphModule, name: str, value: Tensor, before: Node) -> Node:
     """A new constant under a free name like ``name``, as a node placed before ``before``."""
     path, _, leaf = name.rpartition(".")
@@ -81,12 +86,17 @@ def has_constant_weights(conv: Node) -> bool:
 
 def set_convolution(module: GraphModule, conv: Node, input: Node, weight: Tensor, bias: Tensor) -> None:
     """Let a convolution read another input with another weight (O, C / groups, …) and bias (O,)."""
-    owner = str(argument(conv, "weight").target).rpartition(".")[0]
-    prefix = f"{owner}." if owner else ""
-    folded_weight = add_constant(module, f"{prefix}folded_weight", weight, before=conv)
-    folded_bias = add_constant(module, f"{prefix}folded_bias", bias, before=conv)
     rest = tuple(argument(conv, name) for name in ("stride", "padding", "dilation", "groups"))
-    conv.args, conv.kwargs = (input, folded_weight, folded_bias, *rest), {}
+    conv.args, conv.kwargs = (input, *add_weights(module, conv, weight, bias), *rest), {}
+
+
+def add_weights(module: GraphModule, layer: Node, weight: Tensor, bias: Tensor) -> tuple[Node, Node]:
+    """Another weight and bias for a layer, as constants placed before it, beside the weight that it has."""
+    old = argument(layer, "weight")
+    return (
+        add_constant(module, beside(old, "folded_weight"), weight, before=layer),
+        add_constant(module, beside(old, "folded_bias"), bias, before=layer),
+    )
 
 
 def replace(old: Node, new: Node) -> None:

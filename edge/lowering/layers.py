@@ -8,7 +8,7 @@ from torch.fx import GraphModule, Node
 
 from edge.lowering.graph import (
     CONVOLUTIONS,
-    add_constant,
+    add_weights,
     argument,
     constant,
     is_call,
@@ -45,13 +45,7 @@ def set_layer(module: GraphModule, layer: Node, input: Node, weight: Tensor, bia
     if layer.target is not LINEAR:
         set_convolution(module, layer, input, weight, bias)
         return
-    owner = str(argument(layer, "weight").target).rpartition(".")[0]
-    prefix = f"{owner}." if owner else ""
-    folded = [
-        add_constant(module, f"{prefix}folded_{name}", value, before=layer)
-        for name, value in (("weight", weight), ("bias", bias))
-    ]
-    layer.args, layer.kwargs = (input, *folded), {}
+    layer.args, layer.kwargs = (input, *add_weights(module, layer, weight, bias)), {}
 
 
 def summands(node: Node) -> tuple[object, object] | None:

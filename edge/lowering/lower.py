@@ -148,10 +148,11 @@ def lower(
 
 def _exported(network: nn.Module, samples: Tensor, record: Callable[[Outcome], None]) -> ExportedProgram:
     """The network's program with its branches merged; float64 if there were any, so that nothing is rounded twice."""
-    merged, merges = reparameterisation.merged(network)
-    proof = None
-    if merges:
-        before = evaluate(copy.deepcopy(network).double(), samples.double())
-        proof = proof_db(before, evaluate(merged, samples.double()))
+    merges, proof = 0, None
+    if reparameterisation.offered(network):
+        samples = samples.double()
+        before = evaluate(copy.deepcopy(network).double(), samples)
+        network, merges = reparameterisation.merged(network)
+        proof = proof_db(before, evaluate(network, samples))
     record(Outcome(reparameterisation.NAME, reparameterisation.ALGEBRA, merges, (), proof))
-    return torch.export.export(merged if merges else network, (samples[:1].double() if merges else samples[:1],))
+    return torch.export.export(network, (samples[:1],))

@@ -17,6 +17,11 @@ NAME = "reparameterisation"
 ALGEBRA = "parallel branches  ->  the one layer that computes their sum"
 
 
+def offered(network: nn.Module) -> bool:
+    """Whether any module of a network has branches that it can merge."""
+    return any(_offers(module) for module in network.modules())
+
+
 def merged(network: nn.Module) -> tuple[nn.Module, int]:
     """A float64 copy of a network with every module merged that offers it, the outermost first.
 
@@ -30,7 +35,7 @@ def merged(network: nn.Module) -> tuple[nn.Module, int]:
 
 
 def _merged(module: nn.Module) -> tuple[nn.Module, int]:
-    if offers(module):
+    if _offers(module):
         return module.reparameterize().eval(), 1  # type: ignore[operator]
     count = 0
     for name, child in list(module.named_children()):
@@ -40,6 +45,5 @@ def _merged(module: nn.Module) -> tuple[nn.Module, int]:
     return module, count
 
 
-def offers(module: nn.Module) -> bool:
-    """Whether a module has branches that it can merge."""
+def _offers(module: nn.Module) -> bool:
     return callable(getattr(module, "reparameterize", None))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch.fx import GraphModule, Node
 
-from edge.lowering.graph import add_constant, argument, constant, has_constant_weights, is_call, replace, shape
+from edge.lowering.graph import add_constant, argument, beside, constant, has_constant_weights, is_call, replace, shape
 from edge.lowering.rewrite import Rewrite
 
 MOST_TAPS = 25
@@ -107,14 +107,12 @@ def check(module: GraphModule, large: Large) -> str | None:
 def apply(module: GraphModule, large: Large) -> None:
     """Convolve with each part, the first with the bias, and add up."""
     conv, axis = large.conv, large.axis
-    weight = constant(module, argument(conv, "weight"))
-    owner = str(argument(conv, "weight").target).rpartition(".")[0]
+    whole = argument(conv, "weight")
+    weight = constant(module, whole)
     total: Node | None = None
     for strip in _strips(large):
         rows = torch.tensor(sorted(strip.lines))
-        part = add_constant(
-            module, f"{owner}.strip" if owner else "strip", weight.index_select(2 + axis, rows), before=conv
-        )
+        part = add_constant(module, beside(whole, "strip"), weight.index_select(2 + axis, rows), before=conv)
         padding, dilation = list(argument(conv, "padding")), [1, 1]
         padding[axis] -= strip.first
         dilation[axis] = strip.step

@@ -11,7 +11,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from edge.lowering.batch_norm import BatchNorm, match_batch_norm, scale_and_shift
-from edge.lowering.graph import add_constant, argument, replace, shape
+from edge.lowering.graph import add_constant, argument, beside, replace, shape
 from edge.lowering.rewrite import Rewrite
 
 
@@ -29,10 +29,9 @@ def apply(module: GraphModule, norm: BatchNorm) -> None:
     """Insert the two operations where the norm stood."""
     per_channel = (1, -1, *[1] * (len(shape(norm.output)) - 2))
     scale, shift = (values.reshape(per_channel) for values in scale_and_shift(module, norm))
-    owner = str(argument(norm.call, "running_mean").target).rpartition(".")[0]
-    prefix = f"{owner}." if owner else ""
-    scale_node = add_constant(module, f"{prefix}scale", scale, before=norm.output)
-    shift_node = add_constant(module, f"{prefix}shift", shift, before=norm.output)
+    mean = argument(norm.call, "running_mean")
+    scale_node = add_constant(module, beside(mean, "scale"), scale, before=norm.output)
+    shift_node = add_constant(module, beside(mean, "shift"), shift, before=norm.output)
     with module.graph.inserting_before(norm.output):
         scaled = module.graph.call_function(torch.ops.aten.mul.Tensor, (norm.input, scale_node))
         shifted = module.graph.call_function(torch.ops.aten.add.Tensor, (scaled, shift_node))

@@ -20,12 +20,15 @@ class Programs:
     """What the converters read.
 
     Attributes:
-        common: without any form.
-        formed: by the forms that were applied on top of it, in order; the common one has none.
+        formed: by the forms that were applied, in order; the program that has none is always there.
     """
 
-    common: Lowered
     formed: dict[tuple[str, ...], Lowered]
+
+    @property
+    def common(self) -> Lowered:
+        """The program without any form."""
+        return self.formed[()]
 
     def of(self, converter: Converter) -> Lowered:
         """The program of a converter."""
@@ -99,4 +102,4 @@ def lower(
         forms: lowering.give_form(common, forms, samples, model=model, on_outcome=note_for(served(forms)))
         for forms in sorted({(), *(converter.forms for converter in converters)})
     }
-    return Programs(common, formed)
+    return Programs(formed)
