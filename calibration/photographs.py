@@ -39,7 +39,10 @@ CALIBRATION = (
     "skimage/data/retina.jpg",
     "sklearn/datasets/images/china.jpg",
 )
-"""Each is used twice, as it is and mirrored. The two motorcycles are one scene from two eyes, so they stay together."""
+"""Each is used twice, as it is and then mirrored, so that samples of one scene are neighbours.
+
+The two motorcycles are one scene from two eyes, so they stay together.
+"""
 
 CHECK = (
     "skimage/data/clock_motion.png",
@@ -94,7 +97,7 @@ def calibration_set(preprocessing: Preprocessing, folder: Path | None = None) ->
         own = read_samples(folder, preprocessing)
         return CalibrationSet(folder.resolve().name, own.samples, own.used, own.rejected, own.left_out, digest(folder))
     plain = _read(CALIBRATION, preprocessing)
-    samples = np.concatenate([plain, plain[..., ::-1]])
+    samples = np.stack([plain, plain[..., ::-1]], axis=1).reshape(-1, *plain.shape[1:])
     name = "photographs of scikit-image and scikit-learn, as is and mirrored"
     return CalibrationSet(name, samples, CALIBRATION, (), 0, digest())
 
