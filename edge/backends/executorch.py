@@ -20,6 +20,7 @@ from torch.utils import _pytree
 from edge.backends.executorch_delegation import delegation_notes
 from edge.backends.executorch_partitioner import xnnpack_partitioner
 from edge.backends.executorch_quantize import observe, quantise
+from edge.backends.executorch_ranges import choose_ranges
 from edge.backends.executorch_simulation import PreparedSimulation
 from edge.backends.executorch_tolerance import TOLERANCE_METHOD
 from edge.quantisation.notes import mixed_precision_notes
@@ -84,7 +85,8 @@ def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
 
 def _emit_int8(job: EmitJob, prepared: Prepared) -> list[EmittedFile]:
     calibration = _samples(job.calibration, job.inputs)
-    observed = observe(torch.export.load(job.program), calibration)
+    ranges = choose_ranges(lambda: torch.export.load(job.program), calibration)
+    observed = observe(torch.export.load(job.program), calibration, ranges.rule)
     simulation = PreparedSimulation(observed, calibration)
     choice = choose(simulation, job.target["gates"]["int8"]["sqnr_db"])
     program, notes = quantise(observed, calibration[0])
@@ -93,13 +95,14 @@ def _emit_int8(job: EmitJob, prepared: Prepared) -> list[EmittedFile]:
         if choice.kept:
             plain = Path(folder) / "plain.pte"
             plain.write_bytes(_lower(program, _tolerance(job, prepared, "int8"))[0].buffer)
-            kept = observe(torch.export.load(job.program), calibration, choice.names)
+            kept = observe(torch.export.load(job.program), calibration, ranges.rule, choice.names)
             program, notes = quantise(kept, calibration[0])
         saved = _save_simulation(job, _evaluate(program.module(check_guards=False), prepared.check))
         files = _write(job, prepared, "int8", program, saved)
         path = job.folder / files[0].file
         run = RunJob(files[0].runtime, path, files[0].inputs, files[0].outputs, job.check_inputs, path, job.threads)
         mixed = mixed_precision_notes(choice, simulation.layers, run, plain)
+    notes |= {"activation_ranges": ranges.rule, "held_out_db": ranges.held_out_db}
     shipped, bundle = files
     # What mixed precision cost was measured on the file that ships; why there is none is said of both.
     return [

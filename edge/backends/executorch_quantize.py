@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer, get_symmetric_quantization_config
+from executorch.backends.xnnpack.quantizer.xnnpack_quantizer_utils import QuantizationConfig
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
+from torchao.quantization.pt2e.observer import HistogramObserver, MinMaxObserver
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY, QuantizationAnnotation
 
 Samples = list[tuple[torch.Tensor, ...]]
+
+_SMALLEST_SCALE = 2**-12
+"""As in XNNPACK's own configuration."""
+
+
+def _configuration(observer: type) -> QuantizationConfig:
+    plain = get_symmetric_quantization_config(is_per_channel=True)
+    ranges = observer.with_args(eps=_SMALLEST_SCALE)  # type: ignore[attr-defined]
+    activation = replace(plain.input_activation, observer_or_fake_quant_ctr=ranges)
+    return QuantizationConfig(activation, activation, plain.weight, plain.bias, plain.is_qat)
+
+
+RANGE_RULES = {"histogram": _configuration(HistogramObserver), "min-max": _configuration(MinMaxObserver)}
+"""How an activation's range is taken from what is observed."""
 
 
 class _Quantizer(XNNPACKQuantizer):
@@ -33,15 +50,18 @@ class _Quantizer(XNNPACKQuantizer):
         return super().annotate(model)
 
 
-def observe(program: ExportedProgram, calibration: Samples, kept: frozenset[str] = frozenset()) -> GraphModule:
+def observe(
+    program: ExportedProgram, calibration: Samples, rule: str = "histogram", kept: frozenset[str] = frozenset()
+) -> GraphModule:
     """Put observers where a float32 program is to be quantised, and let them see the calibration samples.
 
     Args:
         program: float32; its graph is used up.
         calibration: samples, each a tuple of the program's inputs.
+        rule: one of ``RANGE_RULES``.
         kept: names of the nodes that stay in float.
     """
-    quantizer = _Quantizer(kept).set_global(get_symmetric_quantization_config(is_per_channel=True))
+    quantizer = _Quantizer(kept).set_global(RANGE_RULES[rule])
     observed = prepare_pt2e(program.module(check_guards=False), quantizer)
     with torch.no_grad():
         for sample in calibration:

@@ -50,19 +50,19 @@ class PreparedSimulation:
             observed: by ``prepare_pt2e``, calibrated; not changed.
             samples: calibration samples, each a tuple of the program's inputs.
         """
-        self._samples = samples
+        self._inputs = samples
         self._network = _Network(observed)
         self._expected: dict[int, list[np.ndarray]] = {}
         self.layers = tuple(_layer(node) for node in observed.graph.nodes if _is_layer(node))
+        self.samples = len(samples)
         self._everything = frozenset(layer.name for layer in self.layers)
 
-    def sqnr_db(self, kept: frozenset[str], samples: int) -> float:
-        """The worst of so many samples against the program with every layer in float, in dB."""
-        count = min(samples, len(self._samples))
-        return min(self._sample_db(kept, index * len(self._samples) // count) for index in range(count))
+    def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> list[float]:
+        """Of each of these samples against the program with every layer in float, in dB."""
+        return [self._sample_db(kept, index) for index in samples]
 
     def _sample_db(self, kept: frozenset[str], index: int) -> float:
-        sample = self._samples[index]
+        sample = self._inputs[index]
         if index not in self._expected:
             self._expected[index] = self._network.outputs(sample, self._everything)
         pairs = zip(self._expected[index], self._network.outputs(sample, kept), strict=True)

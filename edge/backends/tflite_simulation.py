@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,24 +26,26 @@ class FileSimulation:
             samples: calibration samples (N, ...) by name of the signature's input, in the file's layout.
             threads: for the interpreter.
         """
-        self._model, self._calibrated, self._samples, self._threads = model, calibrated, samples, threads
-        self._expected: dict[tuple[int, ...], dict[str, Array]] = {}
+        self._model, self._calibrated, self._inputs, self._threads = model, calibrated, samples, threads
+        self._expected: dict[int, dict[str, Array]] = {}
+        self.samples = len(next(iter(samples.values())))
         self.layers = _layers(model)
 
-    def sqnr_db(self, kept: frozenset[str], samples: int) -> float:
-        """The worst of so many samples, and of the outputs, against the float32 file, in dB."""
-        total = len(next(iter(self._samples.values())))
-        count = min(samples, total)
-        rows = tuple(index * total // count for index in range(count))
-        if rows not in self._expected:
-            self._expected[rows] = self._outputs(self._model, rows)
-        expected, got = self._expected[rows], self._outputs(self._calibrated.to_int8(kept), rows)
-        return min(min(sqnr_db(expected[name], got[name])) for name in expected)
+    def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> list[float]:
+        """Of each of these samples against the float32 file, in dB; of several outputs the worst."""
+        self._expected |= self._outputs(self._model, [row for row in samples if row not in self._expected])
+        results = self._outputs(self._calibrated.to_int8(kept), samples)
+        return [
+            min(min(sqnr_db(expected, results[row][name])) for name, expected in self._expected[row].items())
+            for row in samples
+        ]
 
-    def _outputs(self, content: bytes, rows: tuple[int, ...]) -> dict[str, Array]:
+    def _outputs(self, content: bytes, rows: Sequence[int]) -> dict[int, dict[str, Array]]:
+        """Of each sample, the outputs by name."""
+        if not rows:
+            return {}
         run = Interpreter(model_content=content, num_threads=self._threads).get_signature_runner()
-        results = [run(**{name: array[row : row + 1] for name, array in self._samples.items()}) for row in rows]
-        return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
+        return {row: run(**{name: array[row : row + 1] for name, array in self._inputs.items()}) for row in rows}
 
 
 def _layers(content: bytes) -> tuple[Layer, ...]:

@@ -17,7 +17,8 @@ and not hours.
 The noise is measured with the layer alone in int8, not with it alone in float: where five layers are each enough to
 spoil the result, freeing one of them changes nothing.
 
-What is asked for is the calibration samples' SQNR against the float program. The check samples are for the gate.
+What is asked for is the calibration samples' SQNR against the float program. The check samples are for the gate. All
+calibration samples say whether int8 throughout is good enough; those that it does worst on decide the rest.
 """
 
 from __future__ import annotations
@@ -41,11 +42,8 @@ LARGEST_FLOAT_SHARE = 0.25
 MEASUREMENTS = 64
 """Layers, or groups of neighbouring ones, that are measured alone at most."""
 
-SAMPLES = 8
-"""Calibration samples that decide."""
-
-RANKING_SAMPLES = 1
-"""Calibration samples that put kinds and layers in order, which asks for many measurements and decides nothing."""
+HARDEST = 8
+"""Calibration samples that decide: those that int8 throughout does worst on."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -74,12 +72,16 @@ class Simulation(Protocol):
     def layers(self) -> Sequence[Layer]:
         """In the order of the network."""
 
-    def sqnr_db(self, kept: frozenset[str], samples: int) -> float:
-        """The worst of so many calibration samples against the float program, in dB.
+    @property
+    def samples(self) -> int:
+        """How many calibration samples there are."""
+
+    def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> list[float]:
+        """Of each of these calibration samples against the float program, in dB; of several outputs the worst.
 
         Args:
             kept: names of the layers that stay in float.
-            samples: how many, evenly spaced over the calibration set.
+            samples: their positions in the calibration set.
         """
 
 
@@ -132,6 +134,26 @@ class Choice:
         return _names(self.kept)
 
 
+@dataclass(frozen=True)
+class _Judge:
+    """A simulation and the samples that decide, the hardest first."""
+
+    simulation: Simulation
+    hardest: tuple[int, ...]
+
+    def reached_db(self, kept: frozenset[str]) -> float:
+        """The worst sample's SQNR with these layers in float."""
+        return min(self.simulation.sqnr_db(kept, self.hardest))
+
+    def alone_db(self, layers: Sequence[Layer]) -> float:
+        """The hardest sample's SQNR with these layers in int8 and all others in float.
+
+        It is asked for many times, puts kinds and layers in order, and decides nothing: one sample will do.
+        """
+        others = {layer.name for layer in self.simulation.layers} - {layer.name for layer in layers}
+        return min(self.simulation.sqnr_db(frozenset(others), self.hardest[:1]))
+
+
 def choose(simulation: Simulation, gate_db: float) -> Choice:
     """Choose the layers that stay in float. What is found on the way is logged.
 
@@ -140,16 +162,19 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
         gate_db: the target's gate of the SQNR in int8.
     """
     goal = gate_db + MARGIN_DB
-    before = simulation.sqnr_db(frozenset(), SAMPLES)
+    everything = range(simulation.samples)
+    throughout = simulation.sqnr_db(frozenset(), everything)
+    before = min(throughout)
     if before >= gate_db + ENOUGH_DB:
         return Choice(goal, before, before)
     _LOG.info("throughout gives %.1f dB, %.1f dB are needed: looking for the layers to blame", before, goal)
-    groups = _groups(_suspects(simulation, goal))
+    judge = _Judge(simulation, tuple(sorted(everything, key=throughout.__getitem__)[:HARDEST]))
+    groups = _groups(_suspects(judge, goal))
     _LOG.info("measuring %d layers in %d groups", sum(map(len, groups)), len(groups))
-    ranked = sorted((_Ranked(group, _alone_db(simulation, group)) for group in groups), key=lambda each: each.alone_db)
-    needed = _without_needless(simulation, _shortest(simulation, ranked, goal), goal)
+    ranked = sorted((_Ranked(group, judge.alone_db(group)) for group in groups), key=lambda each: each.alone_db)
+    needed = _without_needless(judge, _shortest(judge, ranked, goal), goal)
     kept = tuple(Kept(layer, each.alone_db) for each in needed for layer in each.group)
-    after = simulation.sqnr_db(_names(kept), SAMPLES)
+    after = min(simulation.sqnr_db(_names(kept), everything))
     share = float_share(simulation.layers, kept)
     _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), after)
     if share > LARGEST_FLOAT_SHARE:
@@ -174,12 +199,6 @@ def _together(ranked: Sequence[_Ranked]) -> frozenset[str]:
     return frozenset(layer.name for each in ranked for layer in each.group)
 
 
-def _alone_db(simulation: Simulation, layers: Sequence[Layer]) -> float:
-    """The SQNR with these layers in int8 and all others in float."""
-    others = {layer.name for layer in simulation.layers} - {layer.name for layer in layers}
-    return simulation.sqnr_db(frozenset(others), RANKING_SAMPLES)
-
-
 def _groups(suspects: Sequence[Layer]) -> list[Group]:
     """Layers in groups of as few neighbours of one kind as ``MEASUREMENTS`` allows."""
     kinds = [tuple(layers) for _, layers in groupby(suspects, key=lambda layer: layer.kind)]
@@ -189,38 +208,38 @@ def _groups(suspects: Sequence[Layer]) -> list[Group]:
     return [layers[start : start + size] for layers in kinds for start in range(0, len(layers), size)]
 
 
-def _suspects(simulation: Simulation, goal: float) -> list[Layer]:
+def _suspects(judge: _Judge, goal: float) -> list[Layer]:
     """All layers of the kinds that must be kept, the noisiest kind first, until the goal is reached."""
-    kinds = dict.fromkeys(layer.kind for layer in simulation.layers)
-    by_kind = {kind: [layer for layer in simulation.layers if layer.kind == kind] for kind in kinds}
-    noise = {kind: _alone_db(simulation, layers) for kind, layers in by_kind.items()}
+    kinds = dict.fromkeys(layer.kind for layer in judge.simulation.layers)
+    by_kind = {kind: [layer for layer in judge.simulation.layers if layer.kind == kind] for kind in kinds}
+    noise = {kind: judge.alone_db(layers) for kind, layers in by_kind.items()}
     suspects: list[Layer] = []
     for kind in sorted(kinds, key=noise.__getitem__):
         suspects += by_kind[kind]
-        reached = simulation.sqnr_db(frozenset(layer.name for layer in suspects), SAMPLES)
+        reached = judge.reached_db(frozenset(layer.name for layer in suspects))
         _LOG.info("of %s alone gives %.1f dB; without it as well, %.1f dB", kind, noise[kind], reached)
         if reached >= goal:
             break
     return suspects
 
 
-def _shortest(simulation: Simulation, ranked: Sequence[_Ranked], goal: float) -> Sequence[_Ranked]:
+def _shortest(judge: _Judge, ranked: Sequence[_Ranked], goal: float) -> Sequence[_Ranked]:
     """The shortest beginning of a ranking that reaches the goal, by bisection; all of it does."""
     few, many = 0, len(ranked)
     while many - few > 1:
         middle = (few + many) // 2
-        if simulation.sqnr_db(_together(ranked[:middle]), SAMPLES) >= goal:
+        if judge.reached_db(_together(ranked[:middle])) >= goal:
             many = middle
         else:
             few = middle
     return ranked[:many]
 
 
-def _without_needless(simulation: Simulation, kept: Sequence[_Ranked], goal: float) -> tuple[_Ranked, ...]:
+def _without_needless(judge: _Judge, kept: Sequence[_Ranked], goal: float) -> tuple[_Ranked, ...]:
     """Only those without which the goal would be missed; the least noisy are asked first."""
     needed = list(kept)
     for candidate in reversed(kept):
         others = [each for each in needed if each is not candidate]
-        if simulation.sqnr_db(_together(others), SAMPLES) >= goal:
+        if judge.reached_db(_together(others)) >= goal:
             needed = others
     return tuple(needed)
