@@ -18,6 +18,7 @@ from pathlib import Path
 
 from edge.errors import SetupError
 from edge.toolchains.places import BASE_ENVIRONMENT, CACHE, ENVIRONMENTS, PRIVATE, REPOSITORY, REQUIREMENTS
+from edge.toolchains.shared_files import share
 
 PYTHON_VERSION = (3, 11)
 Progress = Callable[[str], None]
@@ -111,6 +112,9 @@ def _make(name: str, progress: Progress) -> None:
     _install(name, progress)
     if name == "base":
         _pip(name, ["install", "--no-deps", "--no-build-isolation", "-e", str(REPOSITORY)], progress, total=0)
+    saved = share(target, [other for other in (BASE_ENVIRONMENT, *sorted(ENVIRONMENTS.glob("*"))) if other != target])
+    if saved:
+        progress(f"environment {name}: {saved / 1e9:.1f} GB of it is shared with the others")
     (target / "lock.sha256").write_text(lock_digest(name), encoding="utf-8")
     progress(f"environment {name}: ready")
 
