@@ -115,7 +115,10 @@ def test_problems_and_choices_are_plain() -> None:
 
 @pytest.mark.slow  # unpacks the tools for Arm where they are not
 def test_one_kernel_is_faster_than_two_strips_and_far_faster_than_the_dense_form(tmp_path: Path) -> None:
-    """On the modelled Cortex-A72, for some channels of the first stage; the dense form is given its peak."""
+    """On the modelled Cortex-A72, for some channels of the first stage; the dense form is given its peak.
+
+    The multiplications are the same, and bind: one kernel saves the addition of the strips, and on a real core memory.
+    """
     target = targets.load("cortex-a72")
 
     def cycles(template: ShiftwiseTemplate | LargeKernelTemplate, problem: Shiftwise | LargeKernel) -> int:
@@ -123,9 +126,9 @@ def test_one_kernel_is_faster_than_two_strips_and_far_faster_than_the_dense_form
         compiled = compile_kernel(kernel, target, tmp_path / "kernel.o")
         return emulated.measure(compiled, target).modelled_cycles
 
-    whole = cycles(TEMPLATE, Shiftwise(56, 56, 10, (2, 7), (-25, 25), (-25, 25)))
+    whole = cycles(TEMPLATE, Shiftwise(56, 56, 8, (), (-25, 25), (-25, 25)))
     across = cycles(LargeKernelTemplate(), LargeKernel(56, 56, 8, (3, 51), (1, 25, 1, 25)))
-    down = cycles(LargeKernelTemplate(), LargeKernel(56, 56, 8, (51, 3), (25, 1, 25, 1)))
+    down = cycles(LargeKernelTemplate(), LargeKernel(56, 56, 8, (51, 3), (25, 1, 25, 1), shortcut="before"))
     dense = LargeKernel(56, 56, 8, (51, 51), (25, 25, 25, 25)).macs / target.core.peak_flop_per_cycle["fp32"] * 2
     assert whole < across + down
     assert whole < dense / 6

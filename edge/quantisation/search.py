@@ -30,11 +30,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
 
-ENOUGH_DB = 0.5
-"""How far over the gate int8 throughout is good enough: the check samples, which are others, may be a little worse."""
-
 MARGIN_DB = 1.5
-"""How far over the gate mixed precision has to come, which stops as soon as it is there."""
+"""How far over the gate the calibration samples have to come: the check samples, which are others, may be worse."""
 
 LARGEST_FLOAT_SHARE = 0.25
 """Of the network's multiply-adds. An artifact that computes more than this in float is not an int8 artifact."""
@@ -165,7 +162,7 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
     everything = range(simulation.samples)
     throughout = simulation.sqnr_db(frozenset(), everything)
     before = min(throughout)
-    if before >= gate_db + ENOUGH_DB:
+    if before >= goal:
         return Choice(goal, before, before)
     _LOG.info("throughout gives %.1f dB, %.1f dB are needed: looking for the layers to blame", before, goal)
     judge = _Judge(simulation, tuple(sorted(everything, key=throughout.__getitem__)[:HARDEST]))
