@@ -11,6 +11,7 @@ from edge.backends import tflite_file
 
 _OPTIONS = {
     "ADD": (schema.BuiltinOptions.AddOptions, schema.AddOptionsT),
+    "MEAN": (schema.BuiltinOptions.ReducerOptions, schema.ReducerOptionsT),
     "MUL": (schema.BuiltinOptions.MulOptions, schema.MulOptionsT),
     "RESHAPE": (schema.BuiltinOptions.ReshapeOptions, schema.ReshapeOptionsT),
     "SUB": (schema.BuiltinOptions.SubOptions, schema.SubOptionsT),
@@ -22,7 +23,8 @@ def chain(shape: tuple[int, ...], *steps: tuple[str, np.ndarray | tuple[int, ...
 
     Args:
         shape: of x, float32.
-        steps: ("ADD", constant) computes with a float32 constant; ("RESHAPE", shape) reshapes.
+        steps: ("ADD", constant) computes with a float32 constant; ("RESHAPE", shape) reshapes; ("MEAN", axes) leaves
+            the axes out.
     """
     model, graph = schema.ModelT(), schema.SubGraphT()
     model.version, model.description, model.buffers, model.operatorCodes = 3, "test", [schema.BufferT()], []
@@ -45,7 +47,10 @@ def chain(shape: tuple[int, ...], *steps: tuple[str, np.ndarray | tuple[int, ...
     computed = tensor(shape)
     graph.inputs = [computed]
     for kind, argument in steps:
-        if isinstance(argument, tuple):
+        if kind == "MEAN":
+            axes = np.array(argument, np.int32)
+            operand, shape = axes, tuple(np.delete(shape, axes))
+        elif isinstance(argument, tuple):
             operand, shape = np.array(argument, np.int32), argument
         else:
             operand, shape = argument.astype(np.float32), np.broadcast_shapes(shape, argument.shape)
