@@ -94,7 +94,8 @@ def _emit_int8(job: EmitJob, prepared: bytes) -> EmittedFile:
     file = tflite.emitted(job, "int8", _tool("int8"), prepared)
     with tempfile.TemporaryDirectory(dir=job.folder) as folder:
         plain = Path(folder) / path.name
-        plain.write_bytes(calibrated.to_int8())
+        if choice.kept:
+            plain.write_bytes(calibrated.to_int8())
         run = RunJob(file.runtime, path, file.inputs, file.outputs, job.check_inputs, path, job.threads)
         notes = mixed_precision_notes(choice, simulation.layers, run, plain)
     return replace(file, notes=file.notes | notes)
