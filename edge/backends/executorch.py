@@ -102,7 +102,8 @@ def _emit_int8(job: EmitJob, prepared: Prepared) -> list[EmittedFile]:
         path = job.folder / files[0].file
         run = RunJob(files[0].runtime, path, files[0].inputs, files[0].outputs, job.check_inputs, path, job.threads)
         mixed = mixed_precision_notes(choice, simulation.layers, run, plain)
-    notes |= {"activation_ranges": ranges.rule, "held_out_db": ranges.held_out_db}
+    held_out = {rule: round(sqnr_db, 2) for rule, sqnr_db in ranges.held_out_db.items()}
+    notes |= {"activation_ranges": ranges.rule, "held_out_db": held_out}
     shipped, bundle = files
     # What mixed precision cost was measured on the file that ships; why there is none is said of both.
     return [
