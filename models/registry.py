@@ -1,4 +1,4 @@
-"""The networks by name. A family registers its builders with a decorator; everything else asks for a name."""
+"""The networks by name. A family registers its sizes, a single network its builder; everything else asks for a name."""
 
 from __future__ import annotations
 
