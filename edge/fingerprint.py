@@ -28,6 +28,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def size_bytes(path: Path) -> int:
+    """Of a file, or of all files of a folder."""
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
+
+
 def text_digest(parts: Iterable[str]) -> str:
     """sha256 of lines of text."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge import __version__, processor, targets
 from edge.calibration.photographs import CHECK, RANDOM_CHECKS
-from edge.fingerprint import file_digest
+from edge.fingerprint import file_digest, size_bytes
 from edge.records import EmittedFile, Tool, ports_from_json, to_json
 from edge.request import Request, Unit
 from edge.toolchains import arm64, chromium, debian, environments, pocl
@@ -115,14 +115,13 @@ def artifact_entry(
         checks: one for each device.
         host_outputs: .npz with what it gave on the host, relative to the folder of the manifest.
     """
-    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
     return _finite(
         {
             "file": file.file,
             "format": unit.format.name,
             "precision": unit.precision,
             "sha256": file_digest(path),
-            "bytes": size,
+            "bytes": size_bytes(path),
             "tool": to_json(file.tool),
             "seconds": emission.seconds,
             "peak_memory_mb": emission.peak_memory_mb,

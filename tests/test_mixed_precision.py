@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,13 +31,13 @@ class Additive:
         self.layers = [Layer(name, name.split("_")[0], multiply_adds.get(name, 0)) for name in noise]
         self.asked = 0
 
-    def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> list[float]:
+    def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> Iterator[float]:
         self.asked += 1
         noisy = set(self.noise) - kept
         noisy |= {name for chain in self.chains if chain & noisy for name in chain}
         power = sum(self.noise[name] for name in noisy)
         worst = float(-10 * np.log10(power)) if power else np.inf
-        return [worst if sample == self.hard else worst + 10 for sample in samples]
+        return (worst if sample == self.hard else worst + 10 for sample in samples)
 
 
 QUIET = {f"conv_{index}": 1e-5 for index in range(6)}

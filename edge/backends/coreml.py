@@ -1,17 +1,21 @@
 """Core ML programs (mlprogram packages) through coremltools.
 
-fp32 is float32 throughout; fp16 has float16 weights, activations, inputs and outputs; int8 is fp16 with linear
-symmetric int8 weights, one scale per output channel, which Core ML decompresses when it loads or runs the model.
+fp32 is float32 throughout; fp16 has float16 weights, activations, inputs and outputs, but keeps those operations in
+float32 without which its gate would be missed; int8 is float16 throughout with linear symmetric int8 weights, one scale
+per output channel, which Core ML decompresses when it loads or runs the model.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import coremltools as ct
 import coremltools.optimize.coreml as compress
+import numpy as np
 import torch
 from coremltools.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
 from torch.export import ExportedProgram
@@ -22,15 +26,14 @@ from edge.backends import (
     coreml_scale_and_shift,  # noqa: F401
     coreml_simulation,
 )
+from edge.backends.coreml_half import HalfSimulation
+from edge.quantisation.notes import mixed_precision_notes
+from edge.quantisation.search import choose
 from edge.records import EmitJob, EmittedFile, Port, Tool
+from edge.runtimes.mil import Program
 
 DEFAULT_DEPLOYMENT_TARGET = "iOS16"
 
-_PRECISIONS = {
-    "fp32": ct.precision.FLOAT32,
-    "fp16": ct.precision.FLOAT16,
-    "int8": ct.precision.FLOAT16,
-}
 _INT8_WEIGHTS = compress.OpLinearQuantizerConfig(
     mode="linear_symmetric",
     dtype="int8",
@@ -51,21 +54,27 @@ def emit(job: EmitJob, prepared: ExportedProgram, precision: str) -> list[Emitte
     """Write ``<model>.<precision>.mlpackage``; beside an int8 one, its quantisation simulation.
 
     Raises:
-        RuntimeError: coremltools quantised other weights than the simulation did.
+        RuntimeError: coremltools quantised other weights than the simulation did, or computes in float16 what was to
+            stay in float32.
     """
-    model = _convert(job, prepared, precision)
+    path = job.folder / f"{job.model}.{precision}.mlpackage"
     notes: dict[str, Any] = {}
     simulation: dict[str, Any] = {}
-    if precision == "int8":
-        config = compress.OptimizationConfig(op_name_configs=dict.fromkeys(_weights(model), _INT8_WEIGHTS))
-        model = compress.linear_quantize_weights(model, config)
-    path = job.folder / f"{job.model}.{precision}.mlpackage"
-    spec = coreml_package.save(model, path)
-    if precision == "int8":
-        notes |= _quantisation_notes(spec, prepared)
-        results = job.folder / f"{job.model}.{precision}.simulation.npz"
-        coreml_simulation.simulate(job, prepared, results)
-        simulation = {"simulation": results.name, "simulated_by": coreml_simulation.SIMULATED_BY}
+    match precision:
+        case "fp32":
+            spec = coreml_package.save(_convert(job, prepared, ct.precision.FLOAT32), path)
+        case "fp16":
+            spec, notes = _save_half(job, prepared, path)
+        case "int8":
+            model = _convert(job, prepared, ct.precision.FLOAT16)
+            config = compress.OptimizationConfig(op_name_configs=dict.fromkeys(_weights(model), _INT8_WEIGHTS))
+            spec = coreml_package.save(compress.linear_quantize_weights(model, config), path)
+            notes = _quantisation_notes(spec, prepared)
+            results = job.folder / f"{job.model}.{precision}.simulation.npz"
+            coreml_simulation.simulate(job, prepared, results)
+            simulation = {"simulation": results.name, "simulated_by": coreml_simulation.SIMULATED_BY}
+        case _:
+            raise ValueError(f"Core ML has no precision {precision!r}")
     return [
         EmittedFile(
             file=path.name,
@@ -77,6 +86,39 @@ def emit(job: EmitJob, prepared: ExportedProgram, precision: str) -> list[Emitte
             **simulation,
         )
     ]
+
+
+def _save_half(job: EmitJob, program: ExportedProgram, path: Path) -> tuple[Model_pb2.Model, dict[str, Any]]:
+    """Write the package in float16, with those operations in float32 that the gate needs; and the notes on these."""
+    with tempfile.TemporaryDirectory(dir=job.folder) as folder:
+        exact, plain = Path(folder) / "exact.mlpackage", Path(folder) / "plain.mlpackage"
+        coreml_package.save(_convert(job, program, ct.precision.FLOAT32), exact)
+        with np.load(job.calibration) as arrays:
+            simulation = HalfSimulation(Program(exact), {name: arrays[name] for name in job.inputs})
+        choice = choose(simulation, job.target["gates"]["fp16"]["sqnr_db"])
+        model = _convert(job, program, ct.precision.FLOAT16)
+        if not choice.kept:
+            return coreml_package.save(model, path), mixed_precision_notes(choice, simulation.layers, path, None)
+        coreml_package.save(model, plain)
+
+        def in_half(operation: Any) -> bool:
+            return simulation.layer_of(operation.outputs[0].name) not in choice.names
+
+        mixed = _convert(job, program, ct.transform.FP16ComputePrecision(op_selector=in_half))
+        spec = coreml_package.save(mixed, path)
+        if rounded := choice.names & _float16_results(spec):
+            raise RuntimeError(f"coremltools computes in float16 what was to stay in float32: {sorted(rounded)}")
+        return spec, mixed_precision_notes(choice, simulation.layers, path, plain)
+
+
+def _float16_results(spec: Model_pb2.Model) -> set[str]:
+    """Names of the values that operations compute in float16."""
+    return {
+        output.name
+        for operation in _operations(spec)
+        for output in operation.outputs
+        if operation.type != "cast" and output.type.tensorType.dataType == MIL_pb2.FLOAT16
+    }
 
 
 def _weights(model: ct.models.MLModel) -> list[str]:
@@ -94,7 +136,7 @@ def _weights(model: ct.models.MLModel) -> list[str]:
     ]
 
 
-def _convert(job: EmitJob, program: ExportedProgram, precision: str) -> ct.models.MLModel:
+def _convert(job: EmitJob, program: ExportedProgram, precision: Any) -> ct.models.MLModel:
     target = (job.target.get("coreml") or {}).get("minimum_deployment_target", DEFAULT_DEPLOYMENT_TARGET)
     shapes = {n.name: tuple(n.meta["val"].shape) for n in program.graph.nodes if n.op == "placeholder"}
     tensors = program.graph_signature.user_inputs
@@ -102,7 +144,7 @@ def _convert(job: EmitJob, program: ExportedProgram, precision: str) -> ct.model
         program,
         convert_to="mlprogram",
         minimum_deployment_target=ct.target[target],
-        compute_precision=_PRECISIONS[precision],
+        compute_precision=precision,
         inputs=[
             ct.TensorType(name=name, shape=shapes[tensor]) for name, tensor in zip(job.inputs, tensors, strict=True)
         ],

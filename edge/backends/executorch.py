@@ -25,6 +25,7 @@ from edge.backends.executorch_simulation import PreparedSimulation
 from edge.backends.executorch_tolerance import TOLERANCE_METHOD
 from edge.quantisation.notes import mixed_precision_notes
 from edge.quantisation.search import choose
+from edge.quantisation.timing import fastest_seconds
 from edge.records import EmitJob, EmittedFile, Port, RunJob, Tool
 
 SIMULATED_BY = "the converted PT2E program in PyTorch, quantise and dequantise in its graph"
@@ -100,8 +101,11 @@ def _emit_int8(job: EmitJob, prepared: Prepared) -> list[EmittedFile]:
         saved = _save_simulation(job, _evaluate(program.module(check_guards=False), prepared.check))
         files = _write(job, prepared, "int8", program, saved)
         path = job.folder / files[0].file
-        run = RunJob(files[0].runtime, path, files[0].inputs, files[0].outputs, job.check_inputs, path, job.threads)
-        mixed = mixed_precision_notes(choice, simulation.layers, run, plain)
+        seconds: list[float] = []
+        if plain:
+            run = RunJob(files[0].runtime, path, files[0].inputs, files[0].outputs, job.check_inputs, path, job.threads)
+            seconds = fastest_seconds([replace(run, artifact=plain), run])
+        mixed = mixed_precision_notes(choice, simulation.layers, path, plain, seconds)
     held_out = {rule: round(sqnr_db, 2) for rule, sqnr_db in ranges.held_out_db.items()}
     notes |= {"activation_ranges": ranges.rule, "held_out_db": held_out}
     shipped, bundle = files

@@ -9,7 +9,7 @@ that stays in float no longer makes its inputs share a range.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,9 +57,9 @@ class PreparedSimulation:
         self.samples = len(samples)
         self._everything = frozenset(layer.name for layer in self.layers)
 
-    def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> list[float]:
+    def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> Iterator[float]:
         """Of each of these samples against the program with every layer in float, in dB."""
-        return [self._sample_db(kept, index) for index in samples]
+        return (self._sample_db(kept, index) for index in samples)
 
     def _sample_db(self, kept: frozenset[str], index: int) -> float:
         sample = self._inputs[index]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from edge.backends import tflite, tflite_biases, tflite_quantize, tflite_ranks, tflite_simulation, tflite_softmax
 from edge.quantisation.notes import mixed_precision_notes
 from edge.quantisation.search import choose
+from edge.quantisation.timing import fastest_seconds
 from edge.records import EmitJob, EmittedFile, RunJob, Tool
 
 
@@ -94,8 +95,10 @@ def _emit_int8(job: EmitJob, prepared: bytes) -> EmittedFile:
     file = tflite.emitted(job, "int8", _tool("int8"), prepared)
     with tempfile.TemporaryDirectory(dir=job.folder) as folder:
         plain = Path(folder) / path.name
+        seconds: list[float] = []
         if choice.kept:
             plain.write_bytes(calibrated.to_int8())
-        run = RunJob(file.runtime, path, file.inputs, file.outputs, job.check_inputs, path, job.threads)
-        notes = mixed_precision_notes(choice, simulation.layers, run, plain)
+            run = RunJob(file.runtime, path, file.inputs, file.outputs, job.check_inputs, path, job.threads)
+            seconds = fastest_seconds([replace(run, artifact=plain), run])
+        notes = mixed_precision_notes(choice, simulation.layers, path, plain, seconds)
     return replace(file, notes=file.notes | notes)

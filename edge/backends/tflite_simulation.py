@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,26 +26,25 @@ class FileSimulation:
             samples: calibration samples (N, ...) by name of the signature's input, in the file's layout.
             threads: for the interpreter.
         """
-        self._model, self._calibrated, self._inputs, self._threads = model, calibrated, samples, threads
+        self._calibrated, self._inputs, self._threads = calibrated, samples, threads
+        self._exact = self._runner(model)
         self._expected: dict[int, dict[str, Array]] = {}
         self.samples = len(next(iter(samples.values())))
         self.layers = _layers(model)
 
-    def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> list[float]:
+    def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> Iterator[float]:
         """Of each of these samples against the float32 file, in dB; of several outputs the worst."""
-        self._expected |= self._outputs(self._model, [row for row in samples if row not in self._expected])
-        results = self._outputs(self._calibrated.to_int8(kept), samples)
-        return [
-            min(min(sqnr_db(expected, results[row][name])) for name, expected in self._expected[row].items())
-            for row in samples
-        ]
+        run = self._runner(self._calibrated.to_int8(kept))
+        for sample in samples:
+            if sample not in self._expected:
+                self._expected[sample] = self._exact(sample)
+            results = run(sample)
+            yield min(min(sqnr_db(exact, results[name])) for name, exact in self._expected[sample].items())
 
-    def _outputs(self, content: bytes, rows: Sequence[int]) -> dict[int, dict[str, Array]]:
-        """Of each sample, the outputs by name."""
-        if not rows:
-            return {}
+    def _runner(self, content: bytes) -> Callable[[int], dict[str, Array]]:
+        """Of a file, what gives a sample's outputs by name."""
         run = Interpreter(model_content=content, num_threads=self._threads).get_signature_runner()
-        return {row: run(**{name: array[row : row + 1] for name, array in self._inputs.items()}) for row in rows}
+        return lambda sample: run(**{name: array[sample : sample + 1] for name, array in self._inputs.items()})
 
 
 def _layers(content: bytes) -> tuple[Layer, ...]:

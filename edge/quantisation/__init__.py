@@ -1,1 +1,1 @@
-"""Mixed precision: which layers of an int8 artifact stay in float, because in int8 the network would miss its gate."""
+"""Mixed precision: which layers stay in float, because the network would miss its gate without them."""

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edge.fingerprint import size_bytes
 from edge.quantisation.search import Choice, Layer, float_share
-from edge.quantisation.timing import fastest_seconds
-from edge.records import RunJob
 
 KEY = "mixed_precision"
 
 
-def mixed_precision_notes(choice: Choice, layers: Sequence[Layer], mixed: RunJob, plain: Path | None) -> dict[str, Any]:
-    """The notes; none where int8 throughout is good enough.
+def mixed_precision_notes(
+    choice: Choice, layers: Sequence[Layer], mixed: Path, plain: Path | None, seconds: Sequence[float] = ()
+) -> dict[str, Any]:
+    """The notes; none where the low precision throughout is good enough.
 
     Args:
         choice: of the layers that stay in float.
-        layers: all that could be in int8.
-        mixed: runs the artifact.
-        plain: the same network in int8 throughout, for comparison; needed where layers are kept.
+        layers: all that could be in the low precision.
+        mixed: the artifact.
+        plain: the same network without layers in float, for comparison; needed where some are kept.
+        seconds: of one inference of the plain and of the mixed artifact; none where they do not run on the host.
     """
     if choice.refused:
         return {KEY: {"goal_db": choice.goal_db, "before_db": choice.before_db, "refused": choice.refused}}
     if not choice.kept or plain is None:
         return {}
-    before, after = fastest_seconds([replace(mixed, artifact=plain), mixed])
     return {
         KEY: {
             "goal_db": choice.goal_db,
@@ -44,9 +44,7 @@ def mixed_precision_notes(choice: Choice, layers: Sequence[Layer], mixed: RunJob
                 for kept in choice.kept
             ],
             "float_share": round(float_share(layers, choice.kept), 4),
-            "bytes_before": plain.stat().st_size,
-            "bytes_after": mixed.artifact.stat().st_size,
-            "seconds_before": round(before, 6),
-            "seconds_after": round(after, 6),
+            "bytes": [size_bytes(plain), size_bytes(mixed)],
+            "seconds": [round(each, 6) for each in seconds],
         }
     }

@@ -1,10 +1,11 @@
-"""Find the layers that int8 cannot do without losing the network, so that those alone stay in float.
+"""Find the layers that a low precision cannot do without losing the network, so that those alone stay in float32.
 
-Some layers have no good int8 form: the variance inside a normalisation spans orders of magnitude from one position to
-the next, and one scale for the whole tensor rounds most of it to nothing. Which layers these are is measured, not
-guessed: each backend can simulate its own quantisation with any set of layers kept in float, and the search asks it
+The precision is int8, or float16 where that rounds too much. Some layers have no good int8 form: the variance inside a
+normalisation spans orders of magnitude from one position to the next, and one scale for the whole tensor rounds most of
+it to nothing. Which layers these are is measured, not guessed: each backend can simulate its own rounding with any set
+of layers kept in float, and the search asks it
 
-  1. whether int8 throughout is good enough: then nothing is kept and nothing else is done;
+  1. whether the low precision throughout is good enough: then nothing is kept and nothing else is done;
   2. for the noise that each kind of operator adds alone, all others in float; the noisiest kinds are kept until the
      goal is reached;
   3. for the noise that each layer of these kinds adds alone; of the layers in order of their noise, the shortest
@@ -14,18 +15,19 @@ guessed: each backend can simulate its own quantisation with any set of layers k
 In a network of thousands of operators neighbours of one kind are asked about together, so that the search takes minutes
 and not hours.
 
-The noise is measured with the layer alone in int8, not with it alone in float: where five layers are each enough to
-spoil the result, freeing one of them changes nothing.
+The noise is measured with the layer alone in the low precision, not with it alone in float: where five layers are each
+enough to spoil the result, freeing one of them changes nothing.
 
 What is asked for is the calibration samples' SQNR against the float program. The check samples are for the gate. All
-calibration samples say whether int8 throughout is good enough; those that it does worst on decide the rest.
+calibration samples say whether the low precision throughout is good enough; those that it does worst on decide the
+rest.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
@@ -34,20 +36,20 @@ MARGIN_DB = 1.5
 """How far over the gate the calibration samples have to come: the check samples, which are others, may be worse."""
 
 LARGEST_FLOAT_SHARE = 0.25
-"""Of the network's multiply-adds. An artifact that computes more than this in float is not an int8 artifact."""
+"""Of the network's multiply-adds. An artifact that computes more than this in float has not its name's precision."""
 
 MEASUREMENTS = 64
 """Layers, or groups of neighbouring ones, that are measured alone at most."""
 
 HARDEST = 8
-"""Calibration samples that decide: those that int8 throughout does worst on."""
+"""Calibration samples that decide: those that the low precision throughout does worst on."""
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One operator that a backend would compute in int8.
+    """One operator that a backend would compute in the low precision.
 
     Attributes:
         name: its place in the network; unique.
@@ -63,7 +65,7 @@ class Layer:
 
 
 class Simulation(Protocol):
-    """A backend's quantisation of one network, with any layers kept in float."""
+    """A backend's rounding of one network to a low precision, with any layers kept in float."""
 
     @property
     def layers(self) -> Sequence[Layer]:
@@ -73,8 +75,10 @@ class Simulation(Protocol):
     def samples(self) -> int:
         """How many calibration samples there are."""
 
-    def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> list[float]:
+    def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> Iterator[float]:
         """Of each of these calibration samples against the float program, in dB; of several outputs the worst.
+
+        Each is computed when it is asked for.
 
         Args:
             kept: names of the layers that stay in float.
@@ -83,7 +87,7 @@ class Simulation(Protocol):
 
 
 Group = tuple[Layer, ...]
-"""Layers of one kind that the search keeps in float or in int8 together; one, in a network that is not too large."""
+"""Layers of one kind that the search keeps in float or not together; one, in a network that is not too large."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Kept:
 
     Attributes:
         layer: the layer.
-        alone_db: SQNR of the network with this layer, or its group, alone in int8.
+        alone_db: SQNR of the network with this layer, or its group, alone in the low precision.
     """
 
     layer: Layer
@@ -101,7 +105,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class _Ranked:
-    """A group, and the SQNR of the network with it alone in int8."""
+    """A group, and the SQNR of the network with it alone in the low precision."""
 
     group: Group
     alone_db: float
@@ -113,9 +117,9 @@ class Choice:
 
     Attributes:
         goal_db: SQNR asked for, margin included.
-        before_db: with all layers in int8.
+        before_db: with no layer in float.
         after_db: with those kept that are kept.
-        kept: the noisiest first; empty where int8 throughout is good enough, or nothing helps.
+        kept: the noisiest first; empty where none is needed, or nothing helps.
         refused: why nothing is kept though the goal is missed; "" if it is reached.
     """
 
@@ -142,8 +146,12 @@ class _Judge:
         """The worst sample's SQNR with these layers in float."""
         return min(self.simulation.sqnr_db(kept, self.hardest))
 
+    def reaches(self, kept: frozenset[str], goal: float) -> bool:
+        """Whether every sample reaches the goal with these layers in float; the first that does not ends it."""
+        return all(reached >= goal for reached in self.simulation.sqnr_db(kept, self.hardest))
+
     def alone_db(self, layers: Sequence[Layer]) -> float:
-        """The hardest sample's SQNR with these layers in int8 and all others in float.
+        """The hardest sample's SQNR with these layers in the low precision and all others in float.
 
         It is asked for many times, puts kinds and layers in order, and decides nothing: one sample will do.
         """
@@ -156,11 +164,11 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
 
     Args:
         simulation: of the network.
-        gate_db: the target's gate of the SQNR in int8.
+        gate_db: the target's gate of the SQNR in the low precision.
     """
     goal = gate_db + MARGIN_DB
     everything = range(simulation.samples)
-    throughout = simulation.sqnr_db(frozenset(), everything)
+    throughout = list(simulation.sqnr_db(frozenset(), everything))
     before = min(throughout)
     if before >= goal:
         return Choice(goal, before, before)
@@ -177,7 +185,7 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
     if share > LARGEST_FLOAT_SHARE:
         refused = (
             f"mixed precision would leave {share:.0%} of the multiply-adds in float, and {LARGEST_FLOAT_SHARE:.0%} is "
-            f"the most an int8 artifact may"
+            f"the most that may stay"
         )
         return Choice(goal, before, before, refused=refused)
     return Choice(goal, before, after, kept)
@@ -225,7 +233,7 @@ def _shortest(judge: _Judge, ranked: Sequence[_Ranked], goal: float) -> Sequence
     few, many = 0, len(ranked)
     while many - few > 1:
         middle = (few + many) // 2
-        if judge.reached_db(_together(ranked[:middle])) >= goal:
+        if judge.reaches(_together(ranked[:middle]), goal):
             many = middle
         else:
             few = middle
@@ -237,6 +245,6 @@ def _without_needless(judge: _Judge, kept: Sequence[_Ranked], goal: float) -> tu
     needed = list(kept)
     for candidate in reversed(kept):
         others = [each for each in needed if each is not candidate]
-        if judge.reached_db(_together(others)) >= goal:
+        if judge.reaches(_together(others), goal):
             needed = others
     return tuple(needed)

@@ -22,35 +22,46 @@ _COMPRESSED_CONSTANT = "constexpr_"
 
 
 @dataclass(frozen=True)
-class _Reference:
+class Reference:
     """An argument that is another operation's output, by name."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class _Step:
-    """One operation of the program, ready to run."""
+class Step:
+    """One operation of the program, ready to run.
 
+    Attributes:
+        type: of operation.
+        label: for messages.
+        operation: its implementation.
+        arguments: by name.
+        outputs: names and types.
+    """
+
+    type: str
     label: str
     operation: Operation
-    arguments: Mapping[str, tuple[Value | _Reference, ...]]
+    arguments: Mapping[str, tuple[Value | Reference, ...]]
     outputs: tuple[tuple[str, TensorType], ...]
 
-    def run(self, values: dict[str, Value]) -> None:
-        """Evaluate on ``values`` and add the outputs to it.
+    def run(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """Evaluate on ``values``, which has what the arguments refer to; the outputs by name.
 
         Raises:
             MilError: the implementation refuses, or a result is not what the program declares.
         """
         arguments = {
-            name: tuple(values[v.name] if isinstance(v, _Reference) else v for v in bound)
+            name: tuple(values[v.name] if isinstance(v, Reference) else v for v in bound)
             for name, bound in self.arguments.items()
         }
         try:
             results, precision = self.operation(arguments)
-            for (name, declared), result in zip(self.outputs, results, strict=True):
-                values[name] = _conform(result, declared, precision)
+            return {
+                name: _conform(result, declared, precision)
+                for (name, declared), result in zip(self.outputs, results, strict=True)
+            }
         except (MilError, ValueError, RuntimeError, IndexError) as error:
             raise MilError(f"{self.label}: {error}") from error
 
@@ -77,6 +88,7 @@ class Program:
         opset: for example "CoreML6" (iOS 16).
         counts: operations by type, constants included.
         constants: values of constants by name, compressed ones decompressed.
+        steps: what computes, in order.
     """
 
     def __init__(self, path: Path) -> None:
@@ -95,7 +107,7 @@ class Program:
         self.outputs = tuple(block.outputs)
         self.counts: dict[str, int] = {}
         self.constants: dict[str, Value] = {}
-        self._steps: list[_Step] = []
+        self.steps: list[Step] = []
         known = set(self.inputs)
         for operation in block.operations:
             self.counts[operation.type] = self.counts.get(operation.type, 0) + 1
@@ -115,9 +127,9 @@ class Program:
         except MilError as error:
             raise MilError(f"{label}: {error}") from error
         if operation.type.startswith(_COMPRESSED_CONSTANT):
-            step.run(self.constants)
+            self.constants |= step.run(self.constants)
         else:
-            self._steps.append(step)
+            self.steps.append(step)
 
     def _add_constant(self, operation: MIL_pb2.Operation) -> None:
         (output,) = operation.outputs
@@ -126,13 +138,13 @@ class Program:
             raise MilError("the value's type is not the output's")
         self.constants[output.name] = decode(value, self._package)
 
-    def _bind(self, operation: MIL_pb2.Operation, label: str, known: set[str]) -> _Step:
+    def _bind(self, operation: MIL_pb2.Operation, label: str, known: set[str]) -> Step:
         if operation.type not in OPERATIONS:
             raise MilError("unknown operation")
         if operation.blocks:
             raise MilError("operations with blocks are not implemented")
         # Compressed constants before iOS 18 carry their arguments as attributes; "name" is a label, not an argument.
-        arguments: dict[str, tuple[Value | _Reference, ...]] = {
+        arguments: dict[str, tuple[Value | Reference, ...]] = {
             name: (decode(value, self._package),) for name, value in operation.attributes.items() if name != "name"
         }
         for name, argument in operation.inputs.items():
@@ -140,14 +152,14 @@ class Program:
         implementation = OPERATIONS[operation.type]
         implementation.check_arguments(frozenset(arguments))
         outputs = tuple((o.name, tensor_type(o.type)) for o in operation.outputs)
-        return _Step(label, implementation, arguments, outputs)
+        return Step(operation.type, label, implementation, arguments, outputs)
 
-    def _argument(self, binding: MIL_pb2.Argument.Binding, known: set[str]) -> Value | _Reference:
+    def _argument(self, binding: MIL_pb2.Argument.Binding, known: set[str]) -> Value | Reference:
         if binding.WhichOneof("binding") == "value":
             return decode(binding.value, self._package)
         if binding.name not in known:
             raise MilError(f"argument {binding.name} is not defined before it")
-        return self.constants.get(binding.name, _Reference(binding.name))
+        return self.constants.get(binding.name, Reference(binding.name))
 
     @torch.no_grad()
     def __call__(
@@ -172,9 +184,10 @@ class Program:
             if feed[name].shape != declared.shape:
                 raise MilError(f"input {name}: shape {list(feed[name].shape)} given, declared {declared}")
             values[name] = torch.from_numpy(np.ascontiguousarray(feed[name])).to(declared.element.torch)
-        for step in self._steps:
-            step.run(values)
+        for step in self.steps:
+            results = step.run(values)
+            values |= results
             if observe is not None:
-                for name, _ in step.outputs:
-                    observe(name, values[name])  # type: ignore[arg-type]
+                for name, result in results.items():
+                    observe(name, result)  # type: ignore[arg-type]
         return {name: values[name].numpy() for name in self.outputs}  # type: ignore[union-attr]
