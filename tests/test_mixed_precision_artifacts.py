@@ -109,7 +109,7 @@ def test_a_network_with_an_outlier_channel_reaches_its_gate(tmp_path: Path, sqnr
     assert sqnr(oracle, logits) >= GATE_DB
     assert 0 < len(mixed["kept"]) < mixed["layers"] / 2
     assert mixed["float_share"] <= LARGEST_FLOAT_SHARE
-    assert mixed["bytes_before"] < mixed["bytes_after"]
+    assert mixed["bytes"][0] < mixed["bytes"][1]
     assert "FULLY_CONNECTED" not in {kept["kind"] for kept in mixed["kept"]}, "the wide layers are not to blame"
     assert file.notes["float_operators"]
 

@@ -23,6 +23,8 @@ from edge.runtimes.mil.values import Value
 _MOVES = frozenset({"expand_dims", "identity", "reshape", "slice_by_index", "split", "squeeze", "transpose"})
 """Operations of one input that compute nothing: they are in whatever their input is in."""
 
+_BEFORE_CAST = "_type_fp32"
+
 
 class HalfSimulation:
     """The search's view of a program in float16."""
@@ -42,7 +44,11 @@ class HalfSimulation:
         self.layers = _layers(program)
 
     def layer_of(self, value: str) -> str:
-        """The name of the layer that a value is the result of, or was moved from."""
+        """The name of the layer that a value is the result of, or was moved from.
+
+        While coremltools chooses types, what makes an output has another name: a cast has taken the output's own.
+        """
+        value = value.removesuffix(_BEFORE_CAST)
         return self._makers.get(value, value)
 
     def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> Iterator[float]:
