@@ -17,6 +17,10 @@ from edge.models.convnext_roadmap_keys import KEY_MAPS
 from edge.models.layers import ChannelLayerNorm
 from edge.models.registry import register_variant
 
+BRANCH_SCALE = 0.2
+"""Initial scale of the norm at a branch's end, so that a block starts near its shortcut. ResNets are trained from 0 (Goyal
+et al., 2017, section 5.1); a network that is not trained needs more, or the branch would hide its errors."""
+
 Stem = Literal["resnet", "patchify"]
 Shape = Literal["bottleneck", "inverted", "depthwise first"]
 
@@ -62,7 +66,7 @@ class Config:
         return 4 * width if self.shape == "bottleneck" else width
 
 
-def _norm(channels: int, config: Config) -> nn.Module:
+def _norm(channels: int, config: Config) -> nn.BatchNorm2d | ChannelLayerNorm:
     return nn.BatchNorm2d(channels) if config.norm == "bn" else ChannelLayerNorm(channels, EPSILON)
 
 
@@ -71,7 +75,7 @@ def _activation(config: Config) -> nn.Module:
 
 
 class ConvNorm(nn.Sequential):
-    """A convolution with half its kernel as padding; then its norm, or a bias instead."""
+    """A convolution with half its kernel as padding; then its norm, initially of this scale, or a bias instead."""
 
     def __init__(
         self,
@@ -82,12 +86,14 @@ class ConvNorm(nn.Sequential):
         stride: int = 1,
         groups: int = 1,
         normalised: bool = True,
+        scale: float = 1,
     ) -> None:
         super().__init__()
         padding = 0 if kernel == stride else kernel // 2
         self.conv = nn.Conv2d(*channels, kernel, stride, padding, groups=groups, bias=not normalised)
         if normalised:
             self.norm = _norm(channels[1], config)
+            nn.init.constant_(self.norm.weight, scale)
 
 
 class Block(nn.Module):
@@ -105,7 +111,7 @@ class Block(nn.Module):
         groups = channels if config.depthwise else 1
         spatial = ConvNorm((channels, channels), config.kernel, config, stride=stride, groups=groups)
         first = ConvNorm((in_channels, middle), 1, config, normalised=all_norms)
-        last = ConvNorm((middle, out_channels), 1, config, normalised=all_norms)
+        last = ConvNorm((middle, out_channels), 1, config, normalised=all_norms, scale=BRANCH_SCALE)
         before, after = (spatial, first) if config.shape == "depthwise first" else (first, spatial)
 
         def activation_of_resnet() -> nn.Module:

@@ -26,8 +26,8 @@ def seed_weights(network: nn.Module, seed: int = 0) -> None:
     Weights are normal. A layer without a bias is one that a norm follows, which sets the size of its values: there the
     standard deviation is ``SPREAD``. With a bias, which is zero, it is 1 / √(inputs of a value): the size is kept.
 
-    Norms get a scale from [0.5, 1.5) and a shift from [-0.5, 0.5): with the usual 1 and 0, a fold that forgot either
-    would go unnoticed. The range keeps activations near their normalised size, well inside float16 and without channels
+    Norms get a scale from [0.5, 1.5) times the one they were made with, which is 1 unless the network starts a branch
+    small, and a shift from [-0.5, 0.5): with 1 and 0, a fold that forgot either would go unnoticed. The range keeps activations near their normalised size, well inside float16 and without channels
     that int8 would round away. All other parameters (layer scales, attention biases, response norms) are from
     [-0.5, 0.5), for the same reason: many are trained from nearly nothing, and a branch times nearly nothing hides all
     its errors.
@@ -44,8 +44,8 @@ def seed_weights(network: nn.Module, seed: int = 0) -> None:
     def normal(deviation: float) -> Callable[[tuple[int, ...]], np.ndarray]:
         return lambda shape: generator.standard_normal(shape) * deviation
 
-    def uniform(low: float) -> Callable[[tuple[int, ...]], np.ndarray]:
-        return lambda shape: generator.uniform(low, low + 1, shape)
+    def uniform(low: float, scale: np.ndarray | float = 1) -> Callable[[tuple[int, ...]], np.ndarray]:
+        return lambda shape: scale * generator.uniform(low, low + 1, shape)
 
     with torch.no_grad():
         for module in network.modules():
@@ -55,8 +55,8 @@ def seed_weights(network: nn.Module, seed: int = 0) -> None:
                 case nn.Conv2d() | nn.Linear():
                     fill(module.weight, normal(module.weight[0].numel() ** -0.5))
                     fill(module.bias, np.zeros)
-                case nn.BatchNorm2d() | nn.LayerNorm():
-                    fill(module.weight, uniform(0.5))
+                case nn.BatchNorm2d() | nn.LayerNorm() if module.weight is not None:
+                    fill(module.weight, uniform(0.5, scale=module.weight.double().numpy()))
                     fill(module.bias, uniform(-0.5))
                 case _:
                     for parameter in module.parameters(recurse=False):

@@ -53,6 +53,16 @@ def test_the_weights_are_distributed_as_the_authors_initialise_them() -> None:
     assert large.std().item() == pytest.approx(0.02, rel=0.01) and abs(large.mean().item()) < 1e-4
 
 
+def test_a_branch_that_a_network_starts_small_stays_small() -> None:
+    """Without it a ResNet-50 multiplies the rounding of its first layers by hundreds, which no trained one does."""
+    ordinary, small = nn.BatchNorm2d(512), nn.BatchNorm2d(512)
+    nn.init.constant_(small.weight, 0.2)
+    seed_weights(ordinary)
+    seed_weights(small)
+    assert torch.allclose(small.weight, 0.2 * ordinary.weight, rtol=1e-6)
+    assert torch.equal(small.bias, ordinary.bias)
+
+
 def test_a_layer_with_a_bias_keeps_the_size_of_its_values() -> None:
     """No norm follows it: weights of 0.02 would make a branch that is nearly nothing, and hide all its errors."""
     torch.manual_seed(0)
