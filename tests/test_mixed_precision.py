@@ -95,6 +95,13 @@ def test_an_int8_artifact_that_would_be_mostly_float_is_refused_in_words(share: 
         assert "26% of the multiply-adds" in choice.refused
 
 
+def test_what_most_multiply_adds_are_in_stays_in_int8_where_quieter_layers_will_do():
+    network = Additive({"conv_0": 6e-3, "add_0": 5e-3, "add_1": 1e-6}, conv_0=1000)
+    choice = choose(network, GATE_DB)
+    assert choice.names == {"add_0"}
+    assert choice.after_db > GATE_DB + MARGIN_DB
+
+
 def test_the_refusal_is_part_of_the_reason_why_the_gate_is_missed():
     gate = targets.load("cortex-a72").gates["int8"]
     oracle = np.random.default_rng(0).standard_normal((4, 10))

@@ -43,7 +43,7 @@ def mixed_precision_notes(
                 }
                 for kept in choice.kept
             ],
-            "float_share": round(float_share(layers, choice.kept), 4),
+            "float_share": round(float_share(layers, [kept.layer for kept in choice.kept]), 4),
             "bytes": [size_bytes(plain), size_bytes(mixed)],
             "seconds": [round(each, 6) for each in seconds],
         }

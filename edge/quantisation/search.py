@@ -7,7 +7,7 @@ of layers kept in float, and the search asks it
 
   1. whether the low precision throughout is good enough: then nothing is kept and nothing else is done;
   2. for the noise that each kind of operator adds alone, all others in float; the noisiest kinds are kept until the
-     goal is reached;
+     goal is reached, those last that have more multiply-adds than may stay in float;
   3. for the noise that each layer of these kinds adds alone; of the layers in order of their noise, the shortest
      beginning that reaches the goal is kept;
   4. for each of those, the least noisy first, whether the others are enough without it.
@@ -180,7 +180,7 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
     needed = _without_needless(judge, _shortest(judge, ranked, goal), goal)
     kept = tuple(Kept(layer, each.alone_db) for each in needed for layer in each.group)
     after = min(simulation.sqnr_db(_names(kept), everything))
-    share = float_share(simulation.layers, kept)
+    share = float_share(simulation.layers, [each.layer for each in kept])
     _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), after)
     if share > LARGEST_FLOAT_SHARE:
         refused = (
@@ -191,9 +191,9 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
     return Choice(goal, before, after, kept)
 
 
-def float_share(layers: Sequence[Layer], kept: Sequence[Kept]) -> float:
+def float_share(layers: Sequence[Layer], kept: Sequence[Layer]) -> float:
     """Share of the network's multiply-adds that the kept layers have."""
-    return sum(each.layer.multiply_adds for each in kept) / max(sum(layer.multiply_adds for layer in layers), 1)
+    return sum(layer.multiply_adds for layer in kept) / max(sum(layer.multiply_adds for layer in layers), 1)
 
 
 def _names(kept: Sequence[Kept]) -> frozenset[str]:
@@ -214,12 +214,17 @@ def _groups(suspects: Sequence[Layer]) -> list[Group]:
 
 
 def _suspects(judge: _Judge, goal: float) -> list[Layer]:
-    """All layers of the kinds that must be kept, the noisiest kind first, until the goal is reached."""
-    kinds = dict.fromkeys(layer.kind for layer in judge.simulation.layers)
-    by_kind = {kind: [layer for layer in judge.simulation.layers if layer.kind == kind] for kind in kinds}
+    """All layers of the kinds that must be kept, until the goal is reached.
+
+    The noisiest kind comes first, but one that cannot stay in float as a whole after all that can.
+    """
+    everything = judge.simulation.layers
+    kinds = dict.fromkeys(layer.kind for layer in everything)
+    by_kind = {kind: [layer for layer in everything if layer.kind == kind] for kind in kinds}
     noise = {kind: judge.alone_db(layers) for kind, layers in by_kind.items()}
+    too_much = {kind: float_share(everything, layers) > LARGEST_FLOAT_SHARE for kind, layers in by_kind.items()}
     suspects: list[Layer] = []
-    for kind in sorted(kinds, key=noise.__getitem__):
+    for kind in sorted(kinds, key=lambda kind: (too_much[kind], noise[kind])):
         suspects += by_kind[kind]
         reached = judge.reached_db(frozenset(layer.name for layer in suspects))
         _LOG.info("of %s alone gives %.1f dB; without it as well, %.1f dB", kind, noise[kind], reached)
