@@ -102,6 +102,15 @@ def test_what_most_multiply_adds_are_in_stays_in_int8_where_quieter_layers_will_
     assert choice.after_db > GATE_DB + MARGIN_DB
 
 
+def test_where_the_noisiest_layer_is_too_large_those_are_kept_that_buy_most_for_a_multiply_add():
+    """All that is not in the large convolution has to stay in float then, and that is a tenth of the network."""
+    noise = {"conv_0": 8e-3, "conv_1": 2e-3} | {f"gelu_{index}": 2e-3 + index * 1e-5 for index in range(4)}
+    choice = choose(Additive(noise, conv_0=900, conv_1=100), GATE_DB - 1)
+    assert not choice.refused
+    assert choice.names == set(noise) - {"conv_0"}
+    assert choice.after_db >= choice.goal_db
+
+
 def test_the_refusal_is_part_of_the_reason_why_the_gate_is_missed():
     gate = targets.load("cortex-a72").gates["int8"]
     oracle = np.random.default_rng(0).standard_normal((4, 10))

@@ -7,10 +7,12 @@ of layers kept in float, and the search asks it
 
   1. whether the low precision throughout is good enough: then nothing is kept and nothing else is done;
   2. for the noise that each kind of operator adds alone, all others in float; the noisiest kinds are kept until the
-     goal is reached, those last that have more multiply-adds than may stay in float;
+     goal is reached, those last that are not noisy enough to spoil it alone and have too many multiply-adds;
   3. for the noise that each layer of these kinds adds alone; of the layers in order of their noise, the shortest
      beginning that reaches the goal is kept;
-  4. for each of those, the least noisy first, whether the others are enough without it.
+  4. for each of those, the least noisy first, whether the others are enough without it;
+  5. where they have more multiply-adds than may stay in float, 3 and 4 again with the layers of all kinds, in order of
+     the noise per multiply-add.
 
 In a network of thousands of operators neighbours of one kind are asked about together, so that the search takes minutes
 and not hours.
@@ -174,13 +176,14 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
         return Choice(goal, before, before)
     _LOG.info("throughout gives %.1f dB, %.1f dB are needed: looking for the layers to blame", before, goal)
     judge = _Judge(simulation, tuple(sorted(everything, key=throughout.__getitem__)[:HARDEST]))
-    groups = _groups(_suspects(judge, goal))
-    _LOG.info("measuring %d layers in %d groups", sum(map(len, groups)), len(groups))
-    ranked = sorted((_Ranked(group, judge.alone_db(group)) for group in groups), key=lambda each: each.alone_db)
-    needed = _without_needless(judge, _shortest(judge, ranked, goal), goal)
-    kept = tuple(Kept(layer, each.alone_db) for each in needed for layer in each.group)
-    after = min(simulation.sqnr_db(_names(kept), everything))
+    ranked = sorted(_measured(judge, _suspects(judge, goal)), key=lambda each: each.alone_db)
+    kept = _fewest(judge, ranked, goal)
     share = float_share(simulation.layers, [each.layer for each in kept])
+    if share > LARGEST_FLOAT_SHARE:
+        _LOG.info("with %d layers in float leaves %.0f %% of the multiply-adds there", len(kept), 100 * share)
+        kept = _fewest(judge, sorted(_measured(judge, simulation.layers), key=_price), goal)
+        share = float_share(simulation.layers, [each.layer for each in kept])
+    after = min(simulation.sqnr_db(_names(kept), everything))
     _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), after)
     if share > LARGEST_FLOAT_SHARE:
         refused = (
@@ -204,9 +207,10 @@ def _together(ranked: Sequence[_Ranked]) -> frozenset[str]:
     return frozenset(layer.name for each in ranked for layer in each.group)
 
 
-def _groups(suspects: Sequence[Layer]) -> list[Group]:
+def _groups(layers: Sequence[Layer]) -> list[Group]:
     """Layers in groups of as few neighbours of one kind as ``MEASUREMENTS`` allows."""
-    kinds = [tuple(layers) for _, layers in groupby(suspects, key=lambda layer: layer.kind)]
+    by_kind = sorted(layers, key=lambda layer: layer.kind)
+    kinds = [tuple(layers) for _, layers in groupby(by_kind, key=lambda layer: layer.kind)]
     size = 1
     while sum(math.ceil(len(layers) / size) for layers in kinds) > max(MEASUREMENTS, len(kinds)):
         size += 1
@@ -216,21 +220,42 @@ def _groups(suspects: Sequence[Layer]) -> list[Group]:
 def _suspects(judge: _Judge, goal: float) -> list[Layer]:
     """All layers of the kinds that must be kept, until the goal is reached.
 
-    The noisiest kind comes first, but one that cannot stay in float as a whole after all that can.
+    The noisiest kind comes first. One that has too many multiply-adds to stay in float as a whole, and does not miss
+    the goal alone, comes after all others: they may be enough.
     """
     everything = judge.simulation.layers
     kinds = dict.fromkeys(layer.kind for layer in everything)
     by_kind = {kind: [layer for layer in everything if layer.kind == kind] for kind in kinds}
     noise = {kind: judge.alone_db(layers) for kind, layers in by_kind.items()}
-    too_much = {kind: float_share(everything, layers) > LARGEST_FLOAT_SHARE for kind, layers in by_kind.items()}
+    avoidable = {
+        kind: noise[kind] >= goal and float_share(everything, layers) > LARGEST_FLOAT_SHARE
+        for kind, layers in by_kind.items()
+    }
     suspects: list[Layer] = []
-    for kind in sorted(kinds, key=lambda kind: (too_much[kind], noise[kind])):
+    for kind in sorted(kinds, key=lambda kind: (avoidable[kind], noise[kind])):
         suspects += by_kind[kind]
         reached = judge.reached_db(frozenset(layer.name for layer in suspects))
         _LOG.info("of %s alone gives %.1f dB; without it as well, %.1f dB", kind, noise[kind], reached)
         if reached >= goal:
             break
     return suspects
+
+
+def _measured(judge: _Judge, layers: Sequence[Layer]) -> list[_Ranked]:
+    groups = _groups(layers)
+    _LOG.info("measuring %d layers in %d groups", len(layers), len(groups))
+    return [_Ranked(group, judge.alone_db(group)) for group in groups]
+
+
+def _price(ranked: _Ranked) -> tuple[float, float]:
+    """Multiply-adds for each unit of noise, and where there are none the noise: the least is the best to keep."""
+    return sum(layer.multiply_adds for layer in ranked.group) * 10 ** (ranked.alone_db / 10), ranked.alone_db
+
+
+def _fewest(judge: _Judge, ranked: Sequence[_Ranked], goal: float) -> tuple[Kept, ...]:
+    """The layers that the goal needs, of groups in the order in which they are to be kept."""
+    needed = _without_needless(judge, _shortest(judge, ranked, goal), goal)
+    return tuple(Kept(layer, each.alone_db) for each in needed for layer in each.group)
 
 
 def _shortest(judge: _Judge, ranked: Sequence[_Ranked], goal: float) -> Sequence[_Ranked]:
