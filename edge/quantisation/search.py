@@ -178,11 +178,11 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
     judge = _Judge(simulation, tuple(sorted(everything, key=throughout.__getitem__)[:HARDEST]))
     ranked = sorted(_measured(judge, _suspects(judge, goal)), key=lambda each: each.alone_db)
     kept = _fewest(judge, ranked, goal)
-    share = float_share(simulation.layers, [each.layer for each in kept])
+    share = _share(simulation, kept)
     if share > LARGEST_FLOAT_SHARE:
         _LOG.info("with %d layers in float leaves %.0f %% of the multiply-adds there", len(kept), 100 * share)
         kept = _fewest(judge, sorted(_measured(judge, simulation.layers), key=_price), goal)
-        share = float_share(simulation.layers, [each.layer for each in kept])
+        share = _share(simulation, kept)
     after = min(simulation.sqnr_db(_names(kept), everything))
     _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), after)
     if share > LARGEST_FLOAT_SHARE:
@@ -197,6 +197,10 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
 def float_share(layers: Sequence[Layer], kept: Sequence[Layer]) -> float:
     """Share of the network's multiply-adds that the kept layers have."""
     return sum(layer.multiply_adds for layer in kept) / max(sum(layer.multiply_adds for layer in layers), 1)
+
+
+def _share(simulation: Simulation, kept: Sequence[Kept]) -> float:
+    return float_share(simulation.layers, [each.layer for each in kept])
 
 
 def _names(kept: Sequence[Kept]) -> frozenset[str]:
