@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edge.stages.lower import Programs
     from edge.stages.verify import Check
 
-SCHEMA = 3
+SCHEMA = 4
 FILE = "manifest.json"
 CAP_DB = 999.0
 DEVICE_TOOLS = {"emulated": arm64.NAME, "software-gpu": chromium.NAME, "software-opencl": pocl.NAME}
