@@ -18,8 +18,8 @@ from edge.models.layers import ChannelLayerNorm
 from edge.models.registry import register_variant
 
 BRANCH_SCALE = 0.2
-"""Initial scale of the norm at a branch's end, so that a block starts near its shortcut. ResNets are trained from 0 (Goyal
-et al., 2017, section 5.1); a network that is not trained needs more, or the branch would hide its errors."""
+"""Initial scale of the norm at a branch's end, so that a block starts near its shortcut. ResNets are trained from 0
+(Goyal et al., 2017, section 5.1); a network that is not trained needs more, or the branch would hide its errors."""
 
 Stem = Literal["resnet", "patchify"]
 Shape = Literal["bottleneck", "inverted", "depthwise first"]

@@ -27,10 +27,10 @@ def seed_weights(network: nn.Module, seed: int = 0) -> None:
     standard deviation is ``SPREAD``. With a bias, which is zero, it is 1 / √(inputs of a value): the size is kept.
 
     Norms get a scale from [0.5, 1.5) times the one they were made with, which is 1 unless the network starts a branch
-    small, and a shift from [-0.5, 0.5): with 1 and 0, a fold that forgot either would go unnoticed. The range keeps activations near their normalised size, well inside float16 and without channels
-    that int8 would round away. All other parameters (layer scales, attention biases, response norms) are from
-    [-0.5, 0.5), for the same reason: many are trained from nearly nothing, and a branch times nearly nothing hides all
-    its errors.
+    small, and a shift from [-0.5, 0.5): with 1 and 0, a fold that forgot either would go unnoticed. The range keeps
+    activations near their normalised size, well inside float16 and without channels that int8 would round away. All
+    other parameters (layer scales, attention biases, response norms) are from [-0.5, 0.5), for the same reason: many
+    are trained from nearly nothing, and a branch times nearly nothing hides all its errors.
 
     The draws come from numpy's own generator, whose stream is the same on every processor; torch's global one is not
     touched.
