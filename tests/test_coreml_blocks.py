@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edge import worker
+from edge import targets, worker
 from edge.backends import coreml
 from edge.models.fasternet import Config, FasterNetPyramid
 from edge.records import EmitJob, RunJob
@@ -110,6 +110,7 @@ class PyramidBlock(nn.Module):
         return torch.cat([f.mean((2, 3)) for f in features], 1)
 
 
+TARGET = targets.load("iphone-12").model_dump(mode="json")
 BLOCKS = [LayerNormBlock, ResponseNormBlock, AttentionBlock, FusionBlock, PlainBlock, PyramidBlock]
 
 
@@ -132,12 +133,13 @@ def test_block(block: type[nn.Module], deployment_target: str, tmp_path: Path, s
         precisions=("fp32", "fp16"),
         calibration=tmp_path / "check.npz",
         check_inputs=tmp_path / "check.npz",
-        target={"coreml": {"minimum_deployment_target": deployment_target}},
+        target=TARGET | {"coreml": {"minimum_deployment_target": deployment_target}},
         folder=tmp_path,
     )
     prepared = coreml.prepare(job)
     for precision, gate in (("fp32", 100), ("fp16", 50)):
         (file,) = coreml.emit(job, prepared, precision)
+        assert "mixed_precision" not in file.notes
         run = RunJob(
             file.runtime, tmp_path / file.file, file.inputs, file.outputs, job.check_inputs, tmp_path / "r.npz"
         )
