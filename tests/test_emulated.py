@@ -126,7 +126,8 @@ def test_costs_repeat_to_the_digit(folder: Path, tmp_path: Path):
     costs = [{entry["file"]: entry.get("cost") for entry in m["artifacts"]} for m in (first, second)]
     assert json.dumps(costs[0]) == json.dumps(costs[1])
     assert set(counted) == {f"tiny.{name}" for name in checks(first, "emulated")}
-    mixed = {entry["file"] for entry in first["artifacts"] if "kept" in entry["notes"].get("mixed_precision", {})}
+    notes = {entry["file"]: entry["notes"].get("mixed_precision", {}) for entry in first["artifacts"]}
+    mixed = {file for file, note in notes.items() if note.get("float_share", 0) > 0}
     for row in costing.figures(first, counted):
         assert row["instructions"] > row["vector_fma"]
         assert row["modelled_cycles"] > (row["floor_cycles"] or 0)
