@@ -45,7 +45,7 @@ def seed_weights(network: nn.Module, seed: int = 0) -> None:
         return lambda shape: generator.standard_normal(shape) * deviation
 
     def uniform(low: float, scale: np.ndarray | float = 1) -> Callable[[tuple[int, ...]], np.ndarray]:
-        return lambda shape: scale * generator.uniform(low, low + 1, shape)
+        return lambda shape: np.asarray(scale * generator.uniform(low, low + 1, shape))
 
     with torch.no_grad():
         for module in network.modules():
