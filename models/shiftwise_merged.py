@@ -16,7 +16,8 @@ The cross has two forms that give the same function:
 - "shifts": the small convolution, whose results are shifted and added up as defined, with the ghosts behind the rep
   channels. Filters that are zero are dropped, as far as all channels can spare one.
 
-Strips are the default: TVM's and TFLite's artifacts are faster with them, and ExecuTorch does not run the shifts.
+Strips are the default: TVM's artifact is faster with them, ExecuTorch does not run the shifts, and TFLite's conversion
+of them is not always right.
 ``tests/test_shiftwise_forms.py`` measures it.
 """
 

@@ -26,8 +26,9 @@ pytestmark = pytest.mark.slow
 
 CHANNELS, KERNEL, SIDE = 320, 47, 14
 """The stage with 18 of the 27 blocks."""
-TIMED = ("tvm", "tflite")
-"""Core ML's time would be our evaluator's."""
+TIMED = ("tvm",)
+"""Core ML's time would be our evaluator's. TFLite's file of the shifts is not the same from one conversion to the next,
+and not always right, so there is nothing to compare; where it is right, it takes twice the time of the strips."""
 
 
 class Stage(nn.Module):
