@@ -81,7 +81,7 @@ def test_every_runtime_runs_the_same_network_correctly_and_is_timed(benched: Ben
         assert 0 < row.quartiles_ms[0] <= row.median_ms <= row.quartiles_ms[1]
         assert row.wall_ms > 0.9 * row.median_ms, "one core cannot compute for longer than the clock runs"
         exact = 2 * benched.bench.macs / row.median_ms / 1e6
-        assert row.gflops == pytest.approx(exact, rel=0.02, abs=0.05), "to one decimal"
+        assert row.gflops == pytest.approx(exact, rel=0.02, abs=0.06), "to one decimal"
         assert 0 < row.share_of_floor < 1, "nothing computes faster than a loop of multiply-adds"
         assert row.ratio > 0
     peers = [row for row in benched.bench.rows if row.format != "tvm"]
