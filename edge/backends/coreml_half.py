@@ -57,11 +57,11 @@ class HalfSimulation:
             feed = {name: array[sample : sample + 1] for name, array in self._inputs.items()}
             if sample not in self._expected:
                 self._expected[sample] = self._program(feed)
-            results = self._rounded(feed, kept)
+            results = self._outputs(feed, kept)
             yield min(min(sqnr_db(exact, results[name])) for name, exact in self._expected[sample].items())
 
     @torch.no_grad()
-    def _rounded(self, feed: Mapping[str, np.ndarray], kept: frozenset[str]) -> dict[str, np.ndarray]:
+    def _outputs(self, feed: Mapping[str, np.ndarray], kept: frozenset[str]) -> dict[str, np.ndarray]:
         """The outputs with these layers in float32."""
         values: dict[str, Value] = {name: _rounded(torch.from_numpy(array)) for name, array in feed.items()}
         for step in self._program.steps:
