@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,15 @@ def source_digest() -> str:
         if path.suffix in SUFFIXES and path.is_file()
     )
     return text_digest(f"{path.relative_to(REPOSITORY).as_posix()} {file_digest(path)}" for path in files)
+
+
+def commit() -> str:
+    """The commit of the pipeline's own code, with ``-dirty`` where files differ from it; "" outside a git checkout."""
+    line = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=10"]
+    try:
+        return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def artifact_key(common: dict[str, Any], *, format: str, converter: str, precision: str, environment: str) -> str:

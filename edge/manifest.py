@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge import __version__, processor, targets
 from edge.calibration.photographs import CHECK, RANDOM_CHECKS
-from edge.fingerprint import file_digest, size_bytes
+from edge.fingerprint import commit, file_digest, size_bytes
 from edge.records import EmittedFile, Tool, ports_from_json, to_json
 from edge.request import Request, Unit
 from edge.toolchains import arm64, chromium, debian, environments, pocl
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edge.stages.lower import Programs
     from edge.stages.verify import Check
 
-SCHEMA = 4
+SCHEMA = 5
 FILE = "manifest.json"
 CAP_DB = 999.0
 DEVICE_TOOLS = {"emulated": arm64.NAME, "software-gpu": chromium.NAME, "software-opencl": pocl.NAME}
@@ -177,6 +177,7 @@ def environment(request: Request, sources: str) -> Manifest:
     return {
         "edge": __version__,
         "sources": sources,
+        "commit": commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": processor.name(),

@@ -203,6 +203,7 @@ def manifest(model: str = "fasternet_t1", artifacts: list[Manifest] | None = Non
         "environment": {
             "edge": "0.1.0",
             "sources": digest("sources"),
+            "commit": "0123456789",
             "python": "3.11.7",
             "platform": "Linux-6.1.0-x86_64-with-glibc2.36",
             "cpu": "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz",

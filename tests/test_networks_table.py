@@ -2,37 +2,58 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from report_manifests import ALL
+from typer.testing import CliRunner
 
 from edge import manifest as manifests
+from edge.cli import app
 from edge.errors import InputError
-from edge.report import networks
+from edge.report import kept, networks
+
+Manifest = dict[str, Any]
+
+
+def finish(manifest: Manifest, folder: Path) -> None:
+    """Put a finished export into the folder of its target."""
+    (folder / manifest["model"]).mkdir(parents=True, exist_ok=True)
+    (folder / manifest["model"] / manifests.FILE).write_text(manifests.text(manifest))
+
+
+def smaller(manifest: Manifest) -> Manifest:
+    """The same network, exported in one format only."""
+    return manifest | {"artifacts": [entry for entry in manifest["artifacts"] if entry["format"] == "tvm"]}
 
 
 @pytest.fixture
 def exports(tmp_path: Path) -> Path:
     """A target's folder with finished exports in it, and one that another version made."""
-    for name in ("passed", "troubled"):
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / manifests.FILE).write_text(manifests.text(ALL[name]()))
-    (tmp_path / "older").mkdir()
-    (tmp_path / "older" / manifests.FILE).write_text('{"schema": 1}')
-    return tmp_path
+    folder = tmp_path / "dist" / "cortex-a72"
+    finish(ALL["passed"](), folder)
+    finish(ALL["troubled"]() | {"model": "fasternet_t2"}, folder)
+    (folder / "older").mkdir()
+    (folder / "older" / manifests.FILE).write_text('{"schema": 1}')
+    return folder
 
 
-def test_a_row_for_each_network_and_format(exports: Path) -> None:
-    found = networks.finished(exports)
-    rows = [line.split(" | ") for line in networks.table(found).splitlines()]
+def test_a_row_for_each_network_and_format(exports: Path, tmp_path: Path) -> None:
+    found, _ = kept.merge(tmp_path / "none", exports)
+    rows = [line.split(" | ") for line in networks.table(found.values()).splitlines()]
     assert [len(row) for row in rows] == [len(networks.HEADINGS)] * len(rows)
-    assert len(found) == 2 and rows[0][0] == "| network"
+    assert sorted(found) == ["fasternet_t1", "fasternet_t2"] and rows[0][0] == "| network"
     formats = [row[2] for row in rows[2:]]
     assert formats == ["TVM", "TFLite", "ExecuTorch", "Core ML"] * 2
     named = [row[0] for row in rows[2:] if row[0] != "| "]
     assert len(named) == 2, "a network is named once"
+
+
+def test_what_is_kept_gives_the_table_that_the_manifests_give() -> None:
+    for manifest in (ALL["passed"](), ALL["troubled"]()):
+        assert networks.table([kept.figures(manifest)]) == networks.table([manifest])
 
 
 def test_the_share_of_tvms_kernels_that_are_ours() -> None:
@@ -44,10 +65,56 @@ def test_the_share_of_tvms_kernels_that_are_ours() -> None:
     assert "| 75 % |" in row
 
 
-def test_what_failed_is_marked(exports: Path) -> None:
-    table = networks.table(networks.finished(exports))
-    assert "**failed**" in table
+def test_what_failed_is_marked() -> None:
+    assert "**failed**" in networks.table([ALL["troubled"]()])
     assert "**failed**" not in networks.table([ALL["passed"]()])
+
+
+def test_figures_stay_when_their_export_is_gone(exports: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    found, _ = kept.merge(folder, exports)
+    kept.write(found, folder)
+    assert kept.merge(folder, tmp_path / "none") == (found, [])
+    assert {path.stem for path in folder.glob("*")} == set(found)
+
+
+def test_a_new_export_takes_the_place_of_the_kept_figures(exports: Path, tmp_path: Path) -> None:
+    kept.write(kept.merge(tmp_path, exports)[0], tmp_path / "kept")
+    again = ALL["passed"]()
+    again["environment"]["commit"] = "fedcba9876"
+    finish(again, exports)
+    found, _ = kept.merge(tmp_path / "kept", exports)
+    assert found["fasternet_t1"]["environment"]["commit"] == "fedcba9876"
+
+
+def test_an_export_of_fewer_formats_does_not(exports: Path, tmp_path: Path) -> None:
+    before, _ = kept.merge(tmp_path / "kept", exports)
+    kept.write(before, tmp_path / "kept")
+    finish(smaller(ALL["passed"]()), exports)
+    assert kept.merge(tmp_path / "kept", exports) == (before, ["fasternet_t1"])
+
+
+def test_the_command_writes_the_page_and_keeps_the_figures(
+    exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "README.md"
+    page.write_text(f"{networks.BEGIN}\n{networks.END}\n")
+    command = ["networks", "--target", "cortex-a72", "--page", str(page)]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    written = page.read_text()
+    assert "| fasternet_t1 |" in written and "0123456789" in written
+    for manifest in exports.glob("*/*"):
+        manifest.unlink()
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert page.read_text() == written
+    assert json.loads((tmp_path / "docs/networks/cortex-a72/fasternet_t1.json").read_text())["model"] == "fasternet_t1"
+
+
+def test_no_figures_at_all_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["networks", "--target", "cortex-a72"])
+    assert isinstance(result.exception, InputError) and "make export" in str(result.exception.next_step)
 
 
 def test_the_table_goes_between_its_marks(tmp_path: Path) -> None:
@@ -63,8 +130,3 @@ def test_a_page_without_marks_stays_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no place"):
         networks.put("new", page)
     assert page.read_text() == "nothing for tables"
-
-
-def test_no_finished_export_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="make export"):
-        networks.finished(tmp_path)

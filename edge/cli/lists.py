@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -51,17 +52,33 @@ def list_models(as_json: Json = False) -> None:
 def networks(
     target: TargetName,
     out: Out = Path("dist"),
-    page: Annotated[Path | None, typer.Option(help="Write the table into this page, between its marks.")] = None,
+    kept: Annotated[Path, typer.Option(help="Where the figures of earlier exports are kept.")] = Path("docs/networks"),
+    page: Annotated[
+        Path | None, typer.Option(help="Write the table into this page, between its marks, and keep the figures.")
+    ] = None,
 ) -> None:
-    """Print what every finished export of a target measured, as one table in Markdown."""
+    """Print what every export for a target measured, the kept ones and the finished ones, as one table in Markdown."""
     from edge import targets
+    from edge.errors import InputError
+    from edge.report import kept as figures
     from edge.report import networks as report
 
-    text = report.table(report.finished(out / targets.load(target).name))
+    name = targets.load(target).name
+    found, smaller = figures.merge(kept / name, out / name)
+    for network in smaller:
+        print(f"{network}: the finished export has fewer formats than what is kept, which stays", file=sys.stderr)
+    if not found:
+        raise InputError(
+            f"neither {kept / name} nor {out / name} has figures of a finished export of this version",
+            stage="report",
+            next_step="make one first: make export TARGET=… MODEL=… FORMATS=all",
+        )
+    text = report.table(found.values())
     if page is None:
         print(text)
         return
     report.put(text, page)
+    figures.write(found, kept / name)
     printing.path(page, "wrote the table into")
 
 

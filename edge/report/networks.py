@@ -1,4 +1,4 @@
-"""The table of networks: what every finished export of a target says of its artifacts, one row a network and format.
+"""The table of networks: what the exports for a target say of their artifacts, one row a network and format.
 
 It is written into a page between two marks, so that the figures in the documentation are a command's and nobody's
 typing.
@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge import manifest as manifests
 from edge.errors import InputError
 from edge.formats import FORMATS, PRECISIONS
-from edge.report.summary import ABSENT, Manifest, decibels, human_bytes, percent
+from edge.report.summary import ABSENT, Manifest, decibels, human_bytes, human_seconds, percent
 
 BEGIN, END = "<!-- networks: begin -->", "<!-- networks: end -->"
 HEADINGS = (
@@ -28,6 +27,9 @@ HEADINGS = (
     "top-1",
     "taken over",
     "transposes",
+    "made in",
+    "memory",
+    "commit",
 )
 SEPARATOR = " · "
 
@@ -43,22 +45,8 @@ class _Cell:
     top1: str
     taken_over: str
     transposes: str
-
-
-def finished(folder: Path) -> list[Manifest]:
-    """The manifests of all exports in the folder of a target, smallest network first.
-
-    Raises:
-        InputError: there is none.
-    """
-    found = [manifest for path in sorted(folder.glob("*")) if (manifest := manifests.read(path))]
-    if not found:
-        raise InputError(
-            f"{folder} holds no finished export of this version",
-            stage="report",
-            next_step="make one first: make export TARGET=… MODEL=… FORMATS=all",
-        )
-    return sorted(found, key=lambda manifest: (_family(manifest["model"]), manifest["network"]["macs"]))
+    made_in: str
+    memory: str
 
 
 def _family(model: str) -> str:
@@ -66,16 +54,21 @@ def _family(model: str) -> str:
 
 
 def table(found: Iterable[Manifest]) -> str:
-    """The table in Markdown: one row for each network and format, its precisions side by side."""
+    """The table in Markdown: one row for each network and format, its precisions side by side.
+
+    Args:
+        found: manifests, or the figures kept of them; the smallest network of a family comes first.
+    """
     lines = [_row(HEADINGS), _row(["---"] * 4 + ["---:"] * (len(HEADINGS) - 4))]
-    for manifest in found:
+    for manifest in sorted(found, key=lambda manifest: (_family(manifest["model"]), manifest["network"]["macs"])):
         head = (manifest["model"], f"{manifest['network']['macs'] / 1e9:.3g} G")
+        commit = manifest["environment"]["commit"] or ABSENT
         for name, format in FORMATS.items():
             cells = [cell for p in PRECISIONS if (cell := _cell(manifest, name, p))]
             if cells:
                 columns = zip(*(vars(cell).values() for cell in cells), strict=True)
-                lines.append(_row([*head, format.title, *(_joined(column) for column in columns)]))
-                head = ("", "")
+                lines.append(_row([*head, format.title, *(_joined(column) for column in columns), commit]))
+                head, commit = ("", ""), ""
     return "\n".join(lines)
 
 
@@ -107,6 +100,8 @@ def _cell(manifest: Manifest, format: str, precision: str) -> _Cell | None:
         percent(min(top1)) if top1 else ABSENT,
         percent(taken) if taken is not None else ABSENT,
         str(transposes) if transposes is not None else ABSENT,
+        human_seconds(entries[0]["seconds"]),
+        human_bytes(entries[0]["peak_memory_mb"] * 1e6),
     )
 
 
