@@ -41,7 +41,7 @@ class Format:
     runs_with: str
     precisions: dict[str, str]
     converters: dict[str, Converter]
-    limit_s: int = 1800
+    limit_s: int = 3600
     target_section: str = ""
     suffixes: tuple[str, ...] = field(default=())
 

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from torch.nn import functional as F
 
 from edge.backends.executorch_partitioner import xnnpack_partitioner
-from edge.backends.executorch_quantize import observe, quantise
+from edge.backends.executorch_quantize import observe, quantise, with_observers
 
 
 class Shortcut(nn.Module):
@@ -67,7 +67,7 @@ def quantum(program: ExportedProgram) -> float:
 def test_within_one_quantum_of_the_simulation(name: str) -> None:
     torch.manual_seed(0)
     samples = [(torch.randn(1, 16, 8, 8),) for _ in range(8)]
-    observed = observe(torch.export.export(NETWORKS[name]().eval(), samples[0]), samples)
+    observed = observe(with_observers(torch.export.export(NETWORKS[name]().eval(), samples[0])), samples)
     program, _ = quantise(observed, samples[0])
     executable = to_edge_transform_and_lower(program, partitioner=[xnnpack_partitioner()]).to_executorch()
     forward = (loaded := Runtime.get().load_program(executable.buffer)).load_method("forward")

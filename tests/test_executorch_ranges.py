@@ -9,7 +9,7 @@ from torch.export import ExportedProgram
 from torchao.quantization.pt2e.observer import MinMaxObserver
 
 from edge.backends import executorch_quantize, executorch_ranges
-from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe
+from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe, with_observers
 from edge.backends.executorch_ranges import choose_ranges
 from edge.backends.executorch_simulation import PreparedSimulation
 
@@ -42,7 +42,7 @@ def images(count: int, seed: int) -> Samples:
 
 def held_back_db(rule: str, calibration: Samples, samples: Samples) -> float:
     """The worst SQNR of further samples."""
-    simulation = PreparedSimulation(observe(program(), calibration, rule), samples)
+    simulation = PreparedSimulation(observe(with_observers(program(), rule), calibration), samples)
     return min(simulation.sqnr_db(frozenset(), range(len(samples))))
 
 

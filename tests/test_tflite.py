@@ -140,14 +140,14 @@ def test_what_xnnpack_leaves_is_counted(emitted: Emitted):
 
 
 def test_fp16_weights_are_float16(emitted: Emitted):
-    assert {tensor.type for tensor, _ in tflite_weights.weight_buffers(emitted.model("fp16"))} == {
+    assert {layer.weights.type for layer in tflite_weights.weighted_layers(emitted.model("fp16"))} == {
         schema.TensorType.FLOAT16
     }
 
 
 def test_int8_is_int8_inside(emitted: Emitted):
     model = emitted.model("int8")
-    for tensor, _ in tflite_weights.weight_buffers(model):
+    for tensor in (layer.weights for layer in tflite_weights.weighted_layers(model)):
         assert tensor.type == schema.TensorType.INT8
         assert len(tensor.quantization.scale) == tensor.shape[0], "one scale an output channel"
     for kind, operator, subgraph in tflite_file.operators(model):
@@ -167,7 +167,7 @@ def test_an_operator_that_computes_something_else_is_caught(
     tiny: TinyNetwork, emitted: Emitted, monkeypatch: pytest.MonkeyPatch
 ):
     model = emitted.model("int8")
-    _, buffer = list(tflite_weights.weight_buffers(model))[1]
+    buffer = list(tflite_weights.weighted_layers(model))[1].buffer
     buffer.data = buffer.data ^ np.uint8(0x40)
     monkeypatch.setattr(tflite_file, "unpack", lambda content: model)
     image = np.load(tiny.check_inputs)["image"][:1].transpose(0, 2, 3, 1)
@@ -184,7 +184,8 @@ def test_the_reference_kernels_ran_every_check_sample(tiny: TinyNetwork, emitted
 
 def flip_bit_of_classifier(model: Any, kind: type[np.generic], bit: int) -> bytes:
     """Flip a bit, counted from the lowest, of the classifier's largest weight."""
-    *_, (_, buffer) = tflite_weights.weight_buffers(model)
+    *_, classifier = tflite_weights.weighted_layers(model)
+    buffer = classifier.buffer
     weights = buffer.data.view(kind).copy()
     bits = weights.view(f"u{weights.itemsize}")
     bits[np.abs(weights.astype(np.float32)).argmax()] ^= 1 << bit
@@ -213,10 +214,10 @@ def test_two_swapped_channels_are_caught(
     tiny: TinyNetwork, emitted: Emitted, logits: Logits, sqnr: Sqnr, precision: str
 ):
     model = emitted.model(precision)
-    tensor, buffer = next(tflite_weights.weight_buffers(model))
-    data = buffer.data.copy().reshape(tensor.shape[0], -1)
+    layer = next(tflite_weights.weighted_layers(model))
+    data = layer.buffer.data.copy().reshape(layer.weights.shape[0], -1)
     data[[0, 1]] = data[[1, 0]]
-    buffer.data = data.reshape(-1)
+    layer.buffer.data = data.reshape(-1)
     assert sqnr(tiny.oracle["logits"], logits(precision, tflite_file.pack(model))) < GATES[precision]
 
 

@@ -19,7 +19,7 @@ from torch.utils import _pytree
 
 from edge.backends.executorch_delegation import delegation_notes
 from edge.backends.executorch_partitioner import xnnpack_partitioner
-from edge.backends.executorch_quantize import observe, quantise
+from edge.backends.executorch_quantize import observe, quantise, with_observers
 from edge.backends.executorch_ranges import choose_ranges
 from edge.backends.executorch_simulation import PreparedSimulation
 from edge.backends.executorch_tolerance import TOLERANCE_METHOD
@@ -87,17 +87,16 @@ def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
 def _emit_int8(job: EmitJob, prepared: Prepared) -> list[EmittedFile]:
     calibration = _samples(job.calibration, job.inputs)
     ranges = choose_ranges(lambda: torch.export.load(job.program), calibration)
-    observed = observe(torch.export.load(job.program), calibration, ranges.rule)
-    simulation = PreparedSimulation(observed, calibration)
+    simulation = PreparedSimulation(ranges.observed, calibration)
     choice = choose(simulation, job.target["gates"]["int8"]["sqnr_db"])
-    program, notes = quantise(observed, calibration[0])
+    program, notes = quantise(ranges.observed, calibration[0])
     with tempfile.TemporaryDirectory(dir=job.folder) as folder:
         plain = None
         if choice.kept:
             plain = Path(folder) / "plain.pte"
             plain.write_bytes(_lower(program, _tolerance(job, prepared, "int8"))[0].buffer)
-            kept = observe(torch.export.load(job.program), calibration, ranges.rule, choice.names)
-            program, notes = quantise(kept, calibration[0])
+            mixed_program = with_observers(torch.export.load(job.program), ranges.rule, choice.names)
+            program, notes = quantise(observe(mixed_program, calibration), calibration[0])
         saved = _save_simulation(job, _evaluate(program.module(check_guards=False), prepared.check))
         files = _write(job, prepared, "int8", program, saved)
         path = job.folder / files[0].file

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +13,11 @@ from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuant
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer_utils import QuantizationConfig
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
-from torchao.quantization.pt2e.observer import HistogramObserver, MinMaxObserver
+from torchao.quantization.pt2e.observer import HistogramObserver, MinMaxObserver, ObserverBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY, QuantizationAnnotation
 
-Samples = list[tuple[torch.Tensor, ...]]
+Samples = Sequence[tuple[torch.Tensor, ...]]
 
 _SMALLEST_SCALE = 2**-12
 """As in XNNPACK's own configuration."""
@@ -50,23 +52,33 @@ class _Quantizer(XNNPACKQuantizer):
         return super().annotate(model)
 
 
-def observe(
-    program: ExportedProgram, calibration: Samples, rule: str = "histogram", kept: frozenset[str] = frozenset()
+def with_observers(
+    program: ExportedProgram, rule: str = "histogram", kept: frozenset[str] = frozenset()
 ) -> GraphModule:
-    """Put observers where a float32 program is to be quantised, and let them see the calibration samples.
+    """Put observers where a float32 program is to be quantised.
 
     Args:
         program: float32; its graph is used up.
-        calibration: samples, each a tuple of the program's inputs.
         rule: one of ``RANGE_RULES``.
         kept: names of the nodes that stay in float.
     """
     quantizer = _Quantizer(kept).set_global(RANGE_RULES[rule])
-    observed = prepare_pt2e(program.module(check_guards=False), quantizer)
+    prepared: GraphModule = prepare_pt2e(program.module(check_guards=False), quantizer)
+    return prepared
+
+
+def observe(prepared: GraphModule, calibration: Samples) -> GraphModule:
+    """Let the observers see the calibration samples, each a tuple of the program's inputs; they see no more after it.
+
+    The ranges are asked for by the simulation and by the conversion, and a histogram's take a while: once will do.
+    """
     with torch.no_grad():
         for sample in calibration:
-            observed(*sample)
-    return observed
+            prepared(*sample)
+    for module in prepared.modules():
+        if isinstance(module, ObserverBase):
+            module.calculate_qparams = functools.cache(module.calculate_qparams)
+    return prepared
 
 
 def quantise(observed: GraphModule, sample: tuple[torch.Tensor, ...]) -> tuple[ExportedProgram, dict[str, Any]]:

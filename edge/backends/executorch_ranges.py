@@ -9,12 +9,14 @@ samples is judged with the ranges of the other half.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 
-from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe
+from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe, with_observers
 from edge.backends.executorch_simulation import PreparedSimulation
 
 
@@ -25,10 +27,12 @@ class Ranges:
     Attributes:
         rule: one of ``RANGE_RULES``.
         held_out_db: by the rule's name, the worst sample's SQNR with ranges that others gave.
+        observed: the program with the rule's observers, which saw all calibration samples.
     """
 
     rule: str
     held_out_db: dict[str, float]
+    observed: GraphModule
 
 
 def choose_ranges(program: Callable[[], ExportedProgram], calibration: Samples) -> Ranges:
@@ -36,15 +40,20 @@ def choose_ranges(program: Callable[[], ExportedProgram], calibration: Samples) 
 
     Args:
         program: gives a float32 program whose graph may be used up.
-        calibration: at least two samples; neighbours, which are often one scene, stay in one half.
+        calibration: at least two samples, each a tuple of the program's inputs. Of the neighbours 2n and 2n + 1, which
+            are often one scene and its mirror image, both are in one half.
     """
-    middle = len(calibration) // 2
-    halves = (calibration[:middle], calibration[middle:])
+    middle = max(1, len(calibration) // 4 * 2)
+    first, second = calibration[:middle], calibration[middle:]
+    prepared = {rule: with_observers(program(), rule) for rule in RANGE_RULES}
     held_out = {
-        rule: min(
-            min(PreparedSimulation(observe(program(), seen, rule), unseen).sqnr_db(frozenset(), range(len(unseen))))
-            for seen, unseen in (halves, halves[::-1])
-        )
+        rule: min(_held_out_db(copy.deepcopy(prepared[rule]), *each) for each in ((first, second), (second, first)))
         for rule in RANGE_RULES
     }
-    return Ranges(max(held_out, key=held_out.__getitem__), held_out)
+    best = max(held_out, key=held_out.__getitem__)
+    return Ranges(best, held_out, observe(prepared[best], calibration))
+
+
+def _held_out_db(prepared: GraphModule, seen: Samples, unseen: Samples) -> float:
+    """The SQNR of the worst sample that the observers did not see."""
+    return min(PreparedSimulation(observe(prepared, seen), unseen).sqnr_db(frozenset(), range(len(unseen))))

