@@ -111,6 +111,17 @@ def test_the_command_writes_the_page_and_keeps_the_figures(
     assert json.loads((tmp_path / "docs/networks/cortex-a72/fasternet_t1.json").read_text())["model"] == "fasternet_t1"
 
 
+def test_an_export_that_is_under_way_does_not_count(exports: Path, tmp_path: Path) -> None:
+    (exports / "fasternet_t1").rename(exports / ".fasternet_t1.new")
+    assert set(kept.merge(tmp_path / "none", exports)[0]) == {"fasternet_t2"}
+
+
+def test_kept_figures_that_cannot_be_read_are_an_error_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "fasternet_t1.json").write_text("<<<<<<< HEAD")
+    with pytest.raises(InputError, match=r"fasternet_t1\.json cannot be read"):
+        kept.merge(tmp_path, tmp_path / "none")
+
+
 def test_no_figures_at_all_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["networks", "--target", "cortex-a72"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import manifest as manifests
+from edge.errors import InputError
 from edge.report.summary import Manifest
 
 _ENTRY = ("format", "precision", "file", "bytes", "runs_on", "seconds", "peak_memory_mb")
@@ -51,10 +52,13 @@ def merge(folder: Path, exports: Path) -> tuple[dict[str, Manifest], list[str]]:
 
     Returns:
         Figures by the name of the network; networks whose export is a smaller one than what is kept.
+
+    Raises:
+        InputError: a file of kept figures cannot be read.
     """
-    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    found = {path.stem: _read(path) for path in sorted(folder.glob("*.json"))}
     smaller = []
-    for path in sorted(exports.glob("*")):
+    for path in sorted(exports.glob("[!.]*")):  # an export that is under way has a name with a dot
         manifest = manifests.read(path)
         if manifest is None:
             continue
@@ -64,6 +68,18 @@ def merge(folder: Path, exports: Path) -> tuple[dict[str, Manifest], list[str]]:
         else:
             found[name] = figures(manifest)
     return found, smaller
+
+
+def _read(path: Path) -> Manifest:
+    try:
+        found: Manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read: {error}",
+            stage="report",
+            next_step="bring it back from the repository, or remove it and export the network again",
+        ) from error
+    return found
 
 
 def _units(manifest: Manifest) -> set[tuple[str, str]]:
