@@ -39,17 +39,10 @@ CALIBRATION = (
     "skimage/data/retina.jpg",
     "sklearn/datasets/images/china.jpg",
 )
-"""The two motorcycles are one scene from two eyes, so they stay together."""
+"""Each is used twice, as it is and then mirrored, so that samples of one scene are neighbours.
 
-VARIANTS = 3
-"""Samples of each photograph: as it is, out of focus and hazy, the latter two mirrored; neighbours, in this order.
-
-Activations' ranges have to hold for what a camera sees. Sharp photographs of full contrast say little of an image
-without edges: where a network divides by its own deviations (LayerNorm, GRN), that is where it reaches furthest.
+The two motorcycles are one scene from two eyes, so they stay together.
 """
-
-_BLUR = 1 / 56
-"""Radius of the Gaussian out of focus, as a share of the shorter side."""
 
 CHECK = (
     "skimage/data/clock_motion.png",
@@ -71,8 +64,7 @@ class CalibrationSet:
 
     Attributes:
         name: for the report.
-        samples: (N, 3, H, W) float32, for the ranges of low precisions.
-        typical: (M, 3, H, W) float32, the images without artificial variants, for a network's statistics.
+        samples: (N, 3, H, W) float32.
         used: files that gave at least one sample, in order.
         rejected: files that gave none, each with the reason.
         left_out: how many files of a large folder were not opened.
@@ -81,7 +73,6 @@ class CalibrationSet:
 
     name: str
     samples: np.ndarray
-    typical: np.ndarray
     used: tuple[str, ...]
     rejected: tuple[tuple[str, str], ...]
     left_out: int
@@ -104,36 +95,11 @@ def calibration_set(preprocessing: Preprocessing, folder: Path | None = None) ->
 
     if folder is not None:
         own = read_samples(folder, preprocessing)
-        name, files = folder.resolve().name, digest(folder)
-        return CalibrationSet(name, own.samples, own.samples, own.used, own.rejected, own.left_out, files)
-    images = _read(CALIBRATION)
-    plain = np.stack([preprocessing(image) for image in images])
-    mirrored = plain[..., ::-1]
-    blurred, hazy = (
-        np.stack([preprocessing(change(image)) for image in images])[..., ::-1] for change in (_out_of_focus, _hazy)
-    )
-    name = "photographs of scikit-image and scikit-learn, as is, out of focus and hazy"
-    return CalibrationSet(
-        name, _in_turns(plain, blurred, hazy), _in_turns(plain, mirrored), CALIBRATION, (), 0, digest()
-    )
-
-
-def _in_turns(*variants: np.ndarray) -> np.ndarray:
-    """The first of each, the second of each, and so on."""
-    import numpy as np
-
-    return np.stack(variants, axis=1).reshape(-1, *variants[0].shape[1:])
-
-
-def _out_of_focus(image: Image) -> Image:
-    from PIL.ImageFilter import GaussianBlur
-
-    return image.filter(GaussianBlur(_BLUR * min(image.size)))
-
-
-def _hazy(image: Image) -> Image:
-    """Half the contrast, and no darker than middle grey."""
-    return image.point(lambda value: 128 + value // 2)
+        return CalibrationSet(folder.resolve().name, own.samples, own.used, own.rejected, own.left_out, digest(folder))
+    plain = _read(CALIBRATION, preprocessing)
+    samples = np.stack([plain, plain[..., ::-1]], axis=1).reshape(-1, *plain.shape[1:])
+    name = "photographs of scikit-image and scikit-learn, as is and mirrored"
+    return CalibrationSet(name, samples, CALIBRATION, (), 0, digest())
 
 
 def check_samples(preprocessing: Preprocessing) -> np.ndarray:
@@ -148,8 +114,8 @@ def check_samples(preprocessing: Preprocessing) -> np.ndarray:
     import numpy as np
 
     generator = np.random.default_rng(0)
-    images = [*_read(CHECK), *(_random_image(generator) for _ in range(RANDOM_CHECKS))]
-    return np.stack([preprocessing(image) for image in images])
+    random = [preprocessing(_random_image(generator)) for _ in range(RANDOM_CHECKS)]
+    return np.concatenate([_read(CHECK, preprocessing), np.stack(random)])
 
 
 def digest(folder: Path | None = None) -> str:
@@ -188,10 +154,12 @@ def _random_image(generator: np.random.Generator, side: int = 256) -> Image:
     return fromarray((127.5 + 127.5 * total / np.abs(total).max()).astype(np.uint8))
 
 
-def _read(names: tuple[str, ...]) -> list[Image]:
+def _read(names: tuple[str, ...], preprocessing: Preprocessing) -> np.ndarray:
+    import numpy as np
+
     from edge.calibration.decoding import read_image
 
-    return [read_image(_locate(name)) for name in names]
+    return np.stack([preprocessing(read_image(_locate(name))) for name in names])
 
 
 def _locate(name: str) -> Path:

@@ -15,15 +15,7 @@ from PIL import Image
 from edge.calibration import folder as folders
 from edge.calibration import photographs
 from edge.calibration.decoding import UnusableError, read_array, read_image
-from edge.calibration.photographs import (
-    CALIBRATION,
-    CHECK,
-    VARIANTS,
-    CalibrationSet,
-    calibration_set,
-    check_samples,
-    digest,
-)
+from edge.calibration.photographs import CALIBRATION, CHECK, CalibrationSet, calibration_set, check_samples, digest
 from edge.calibration.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from edge.errors import ExitCode, InputError, SetupError
 
@@ -59,21 +51,12 @@ class TestPreprocessing:
 
 
 class TestThePhotographs:
-    def test_there_are_enough_and_each_is_there_in_variants(self) -> None:
+    def test_there_are_enough_and_they_are_twice_there(self) -> None:
         images = calibration_set(SMALL)
-        assert len(images.used) == 13 and images.samples.shape == (13 * VARIANTS, 3, 32, 32)
+        assert len(images.used) == 13 and images.samples.shape == (26, 3, 32, 32)
         assert images.samples.dtype == np.float32 and np.isfinite(images.samples).all()
         assert (images.rejected, images.left_out, images.digest) == ((), 0, digest())
-        np.testing.assert_array_equal(images.typical[::2], images.samples[::VARIANTS])
-        np.testing.assert_array_equal(images.typical[1::2], images.typical[::2, :, :, ::-1])
-
-    def test_the_variants_are_out_of_focus_and_hazy(self) -> None:
-        fine = Preprocessing(224, 0.9, PLAIN.mean, PLAIN.std)
-        plain, blurred, hazy = (calibration_set(fine).samples[variant::VARIANTS] for variant in range(VARIANTS))
-        edges = [np.abs(np.diff(images, axis=-1)).mean() for images in (plain, blurred)]
-        assert edges[1] < edges[0] / 4
-        np.testing.assert_allclose(blurred.mean((1, 2, 3)), plain.mean((1, 2, 3)), atol=10, err_msg="as bright")
-        np.testing.assert_allclose(hazy, 128 + plain[..., ::-1] / 2, atol=5, err_msg="rounded before it is resized")
+        np.testing.assert_array_equal(images.samples[1::2], images.samples[::2, :, :, ::-1])
 
     def test_no_sample_is_in_both_sets(self) -> None:
         assert not set(CALIBRATION) & set(CHECK)
@@ -81,9 +64,7 @@ class TestThePhotographs:
         calibration, check = calibration_set(SMALL).samples, check_samples(SMALL)
         nearest = min(np.abs(mine - other).mean() for mine in calibration for other in check)
         assert nearest > 0.1
-        assert np.abs(calibration[8 * VARIANTS] - calibration[9 * VARIANTS]).mean() > 0, (
-            "the two motorcycles are two pictures"
-        )
+        assert np.abs(calibration[16] - calibration[18]).mean() > 0, "the two motorcycles are two pictures"
 
     def test_the_check_is_eight_photographs_and_eight_random_images(self) -> None:
         samples = check_samples(SMALL)

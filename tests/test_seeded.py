@@ -154,7 +154,7 @@ def test_the_smallest_variant_has_sane_numbers() -> None:
     preprocessing = find("fasternet_t0").preprocessing
     network = create("fasternet_t0")
     seed_weights(network)
-    estimate_batch_norm(network, calibration_set(preprocessing).typical[:13])
+    estimate_batch_norm(network, calibration_set(preprocessing).samples[:13])
     images = torch.from_numpy(check_samples(preprocessing))
     largest = 0.0
 

@@ -18,7 +18,6 @@ from torch.fx import GraphModule
 
 from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe, with_observers
 from edge.backends.executorch_simulation import PreparedSimulation
-from edge.calibration.photographs import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,10 @@ def choose_ranges(program: Callable[[], ExportedProgram], calibration: Samples) 
 
     Args:
         program: gives a float32 program whose graph may be used up.
-        calibration: at least two samples, each a tuple of the program's inputs. The variants of one photograph stay in
-            one half.
+        calibration: at least two samples, each a tuple of the program's inputs. Of the neighbours 2n and 2n + 1, which
+            are often one scene and its mirror image, both are in one half.
     """
-    middle = max(1, len(calibration) // (2 * VARIANTS) * VARIANTS)
+    middle = max(1, len(calibration) // 4 * 2)
     first, second = calibration[:middle], calibration[middle:]
     prepared = {rule: with_observers(program(), rule) for rule in RANGE_RULES}
     held_out = {

@@ -79,7 +79,7 @@ def _registered(request: Request) -> Network:
         source = f"{request.checkpoint.name} ({applied.keys} keys, stored as {', '.join(applied.dtypes)})"
     else:
         seed_weights(network, SEED)
-        estimate_batch_norm(network, calibration.typical)
+        estimate_batch_norm(network, calibration.samples)
         source = f"seed {SEED}, BN statistics from the calibration images"
     network.eval()
     weights = Weights(source, checkpoints.digest(network.state_dict()), request.checkpoint is not None)
