@@ -40,10 +40,10 @@ def choose_ranges(program: Callable[[], ExportedProgram], calibration: Samples) 
 
     Args:
         program: gives a float32 program whose graph may be used up.
-        calibration: at least two samples, each a tuple of the program's inputs. Of the neighbours 2n and 2n + 1, which
-            are often one scene and its mirror image, both are in one half.
+        calibration: at least two samples, each a tuple of the program's inputs; neighbours are often one scene, so the
+            halves are the first and the last ones.
     """
-    middle = max(1, len(calibration) // 4 * 2)
+    middle = len(calibration) // 2
     first, second = calibration[:middle], calibration[middle:]
     prepared = {rule: with_observers(program(), rule) for rule in RANGE_RULES}
     held_out = {
