@@ -19,7 +19,7 @@ from torch.utils import _pytree
 
 from edge.backends.executorch_delegation import delegation_notes
 from edge.backends.executorch_partitioner import xnnpack_partitioner
-from edge.backends.executorch_quantize import observe, quantise, with_observers
+from edge.backends.executorch_quantize import Samples, observe, quantise, with_observers
 from edge.backends.executorch_ranges import choose_ranges
 from edge.backends.executorch_simulation import PreparedSimulation
 from edge.backends.executorch_tolerance import TOLERANCE_METHOD
@@ -33,7 +33,6 @@ SIMULATED_BY = "the converted PT2E program in PyTorch, quantise and dequantise i
 BUNDLED_SAMPLES = (0, -1)
 """Check samples inside a .bpte: a photograph and an image of random pixels. More would only make it larger."""
 
-Samples = list[tuple[torch.Tensor, ...]]
 Outputs = list[list[torch.Tensor]]
 
 

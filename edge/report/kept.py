@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import manifest as manifests
+from edge import textfile
 from edge.errors import InputError
 from edge.report.summary import Manifest
 
@@ -90,6 +91,4 @@ def write(found: dict[str, Manifest], folder: Path) -> None:
     """Write the figures, a file a network."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, manifest in found.items():
-        partial = folder / f".{name}.partial"
-        partial.write_text(manifests.text(dict(manifest)), encoding="utf-8")
-        partial.replace(folder / f"{name}.json")
+        textfile.write(manifests.text(dict(manifest)), folder / f"{name}.json")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge import textfile
 from edge.errors import InputError
 from edge.formats import FORMATS, PRECISIONS
 from edge.report.summary import ABSENT, Manifest, decibels, human_bytes, human_seconds, percent
@@ -139,6 +140,4 @@ def put(text: str, page: Path) -> None:
             stage="report",
             next_step=f"put the lines {BEGIN} and {END} where it belongs",
         )
-    partial = page.with_name(f".{page.name}.partial")
-    partial.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
-    partial.replace(page)
+    textfile.write(f"{before}{begin}\n{text}\n{end}{after}", page)

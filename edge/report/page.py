@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from edge import textfile
 from edge.formats import FORMATS
 from edge.report import costs, mixed, plots, summary
 from edge.report.summary import Line, Manifest
@@ -147,6 +148,4 @@ def write(manifest: Manifest, path: Path) -> None:
         manifest: of the run, as in ``manifest.json``.
         path: of the page; its folder exists.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(render(manifest), encoding="utf-8")
-    partial.replace(path)
+    textfile.write(render(manifest), path)

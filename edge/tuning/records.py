@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edge import textfile
 from edge.errors import InputError
 from edge.kernels.core import Core
 from edge.kernels.template import Choice, Problem, Template
@@ -133,9 +134,7 @@ def write(records: Records, file: Path) -> None:
         blocks.append("  {\n" + ",\n".join(fields) + "\n  }")
     text = f'{{\n "target": {line(records.target)},\n "records": [\n' + ",\n".join(blocks) + "\n ]\n}\n"
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.rename(file)
+    textfile.write(text, file)
 
 
 def _natural(words: str) -> list[tuple[int, str]]:
