@@ -1,17 +1,41 @@
-"""ExecuTorch's C++ runtime with XNNPACK, through its Python bindings, on a saved .pte."""
+"""ExecuTorch's C++ runtime with XNNPACK, through its Python bindings, on a saved .pte.
+
+The bindings' own module is used: ``executorch.runtime``, which wraps it, imports the whole exporter, ten seconds of it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from executorch.extension.pybindings import portable_lib
-from executorch.runtime import Program, Runtime
+from executorch.extension.pybindings import _C as bindings
 
 from edge.records import Port
 from edge.runtimes import Infer
+
+
+class Program:
+    """A loaded program and its methods, each loaded when it is first run."""
+
+    def __init__(self, content: bytes) -> None:
+        """Let the runtime check the structure of a .pte and load it.
+
+        Raises:
+            RuntimeError: it is not a whole program.
+        """
+        self._content = content  # the bindings only point to it
+        checks = bindings.Verification.InternalConsistency
+        self._program = bindings._load_program_from_buffer(content, program_verification=checks)
+        self._method = cache(self._program.load_method)
+
+    def run(self, method: str, inputs: Sequence[torch.Tensor]) -> Sequence[Any]:
+        """Run one of its methods."""
+        return self._method(method)(inputs)
 
 
 def title() -> str:
@@ -29,14 +53,14 @@ def load(artifact: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], th
 
 
 def open_program(content: bytes, name: str, threads: int) -> Program:
-    """Let the runtime check the program's structure and load it, with so many threads for XNNPACK.
+    """Load a program, with so many threads for XNNPACK.
 
     Raises:
         RuntimeError: it is not a whole ExecuTorch program.
     """
-    portable_lib._unsafe_reset_threadpool(threads)
+    bindings._unsafe_reset_threadpool(threads)
     try:
-        return Runtime.get().load_program(content)
+        return Program(content)
     except RuntimeError as error:
         raise RuntimeError(f"{name} is not a whole ExecuTorch program: {error}") from None
 
@@ -45,10 +69,7 @@ def callable_of(program: Program, inputs: tuple[Port, ...], outputs: tuple[Port,
     """The program's ``forward`` as a function on arrays by port name."""
 
     def infer(feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        # Asked of the program each time, which loads it once: a method alone does not keep the program's bytes alive.
-        forward = program.load_method("forward")
-        assert forward is not None
-        results = forward.execute([torch.from_numpy(feed[port.name]) for port in inputs])
+        results = program.run("forward", [torch.from_numpy(feed[port.name]) for port in inputs])
         return {port.name: result.numpy() for port, result in zip(outputs, results, strict=True)}
 
     return infer

@@ -9,9 +9,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-from coremltools.proto import MIL_pb2
 
 from edge.runtimes.mil.errors import MilError
+from edge.runtimes.mil.schema import MIL_pb2
 
 
 @dataclass(frozen=True)

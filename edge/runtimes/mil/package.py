@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from coremltools.proto import MIL_pb2, Model_pb2
 from google.protobuf.message import DecodeError
 
 from edge.runtimes.mil.dtypes import TensorType
 from edge.runtimes.mil.errors import MilError
+from edge.runtimes.mil.schema import MIL_pb2, Model_pb2
 from edge.runtimes.mil.weights import WeightFile
 
 _MODEL_FOLDER = "@model_path"

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from coremltools.proto import MIL_pb2
 from torch import Tensor
 
 import edge.runtimes.mil.ops  # noqa: F401  registers the implementations
@@ -16,6 +15,7 @@ from edge.runtimes.mil.dtypes import TensorType, tensor_type
 from edge.runtimes.mil.errors import MilError
 from edge.runtimes.mil.package import Package
 from edge.runtimes.mil.registry import OPERATIONS, Operation
+from edge.runtimes.mil.schema import MIL_pb2
 from edge.runtimes.mil.values import Value, decode
 
 _COMPRESSED_CONSTANT = "constexpr_"

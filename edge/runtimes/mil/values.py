@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from coremltools.proto import MIL_pb2
 from torch import Tensor
 
 from edge.runtimes.mil.dtypes import ElementType, TensorType, tensor_type
 from edge.runtimes.mil.errors import MilError
 from edge.runtimes.mil.package import Package
+from edge.runtimes.mil.schema import MIL_pb2
 
 Value = Tensor | str
 """What an operation's argument can be: a tensor (numbers and flags are tensors of rank 0) or a string."""
