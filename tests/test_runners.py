@@ -235,6 +235,24 @@ def test_an_artifact_reaches_its_gate_on_the_targets_core(
 
 
 @pytest.mark.slow
+def test_a_bundle_gets_the_answer_of_its_program(files: Files, tmp_path: Path) -> None:
+    """And says so. Where its program has not run, it runs."""
+    device = emulated.Emulated(targets.load("cortex-a72"))
+    device.ready(print)
+    runs = {}
+    for name in ("executorch fp32", "executorch_bundled fp32", "executorch_bundled int8"):
+        job, file = files[name]
+        results = tmp_path / name / "outputs.npz"
+        results.parent.mkdir()
+        asked = RunJob(file.runtime, job.folder / file.file, file.inputs, file.outputs, job.check_inputs, results)
+        runs[name] = device.run(asked)
+    program, bundle, other = runs.values()
+    assert (program.remark, other.remark) == ("", "")
+    assert bundle == replace(program, remark="the program in it is tiny.fp32.pte, byte for byte, which ran")
+    assert other.executed != program.executed
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["executorch int8", "litert int8"])
 def test_integers_have_the_hosts_bits(files: Files, tmp_path: Path, run: str) -> None:
     job = job_for(files[run], tmp_path)
