@@ -42,7 +42,7 @@ def images(count: int, seed: int) -> Samples:
 
 def held_back_db(rule: str, calibration: Samples, samples: Samples) -> float:
     """The worst SQNR of further samples."""
-    simulation = PreparedSimulation(observe(with_observers(program(), rule), calibration), samples)
+    simulation = PreparedSimulation(observe(with_observers(program(), rule), calibration), samples, {})
     return min(simulation.sqnr_db(frozenset(), range(len(samples))))
 
 

@@ -86,7 +86,7 @@ def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
 def _emit_int8(job: EmitJob, prepared: Prepared) -> list[EmittedFile]:
     calibration = _samples(job.calibration, job.inputs)
     ranges = choose_ranges(lambda: torch.export.load(job.program), calibration)
-    simulation = PreparedSimulation(ranges.observed, calibration)
+    simulation = PreparedSimulation(ranges.observed, calibration, ranges.exact)
     choice = choose(simulation, job.target["gates"]["int8"]["sqnr_db"])
     program, notes = quantise(ranges.observed, calibration[0])
     with tempfile.TemporaryDirectory(dir=job.folder) as folder:

@@ -10,14 +10,14 @@ samples is judged with the ranges of the other half.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe, with_observers
-from edge.backends.executorch_simulation import PreparedSimulation
+from edge.backends.executorch_simulation import Exact, PreparedSimulation
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,13 @@ class Ranges:
         rule: one of ``RANGE_RULES``.
         held_out_db: by the rule's name, the worst sample's SQNR with ranges that others gave.
         observed: the program with the rule's observers, which saw all calibration samples.
+        exact: of the calibration samples.
     """
 
     rule: str
     held_out_db: dict[str, float]
     observed: GraphModule
+    exact: Exact
 
 
 def choose_ranges(program: Callable[[], ExportedProgram], calibration: Samples) -> Ranges:
@@ -43,17 +45,18 @@ def choose_ranges(program: Callable[[], ExportedProgram], calibration: Samples) 
         calibration: at least two samples, each a tuple of the program's inputs; neighbours are often one scene, so the
             halves are the first and the last ones.
     """
-    middle = len(calibration) // 2
-    first, second = calibration[:middle], calibration[middle:]
+    exact: Exact = {}
+
+    def held_out_db(prepared: GraphModule, seen: Sequence[int], unseen: Sequence[int]) -> float:
+        """The SQNR of the worst sample that the observers did not see."""
+        observed = observe(copy.deepcopy(prepared), [calibration[index] for index in seen])
+        return min(PreparedSimulation(observed, calibration, exact).sqnr_db(frozenset(), unseen))
+
+    middle, end = len(calibration) // 2, len(calibration)
+    halves = range(middle), range(middle, end)
     prepared = {rule: with_observers(program(), rule) for rule in RANGE_RULES}
     held_out = {
-        rule: min(_held_out_db(copy.deepcopy(prepared[rule]), *each) for each in ((first, second), (second, first)))
-        for rule in RANGE_RULES
+        rule: min(held_out_db(prepared[rule], *each) for each in (halves, halves[::-1])) for rule in RANGE_RULES
     }
     best = max(held_out, key=held_out.__getitem__)
-    return Ranges(best, held_out, observe(prepared[best], calibration))
-
-
-def _held_out_db(prepared: GraphModule, seen: Samples, unseen: Samples) -> float:
-    """The SQNR of the worst sample that the observers did not see."""
-    return min(PreparedSimulation(observe(prepared, seen), unseen).sqnr_db(frozenset(), range(len(unseen))))
+    return Ranges(best, held_out, observe(prepared[best], calibration), exact)

@@ -40,19 +40,24 @@ _MOVES = frozenset(
 """Operators that the quantizer marks for int8 and that compute nothing: they are in whatever their input is in."""
 
 
+Exact = dict[int, list[np.ndarray]]
+"""The program's outputs with every layer in float, by the sample's number: the same whatever was observed."""
+
+
 class PreparedSimulation:
     """The simulation of a prepared program: the graph with observers, calibrated, before it is converted."""
 
-    def __init__(self, observed: GraphModule, samples: Sequence[tuple[Tensor, ...]]) -> None:
+    def __init__(self, observed: GraphModule, samples: Sequence[tuple[Tensor, ...]], exact: Exact) -> None:
         """Read the observers' ranges.
 
         Args:
             observed: by ``prepare_pt2e``, calibrated; not changed.
             samples: calibration samples, each a tuple of the program's inputs.
+            exact: receives what is missing in it; simulations of one program and the same samples share it.
         """
         self._inputs = samples
         self._network = _Network(observed)
-        self._expected: dict[int, list[np.ndarray]] = {}
+        self._exact = exact
         self.layers = tuple(_layer(node) for node in observed.graph.nodes if _is_layer(node))
         self.samples = len(samples)
         self._everything = frozenset(layer.name for layer in self.layers)
@@ -63,9 +68,9 @@ class PreparedSimulation:
 
     def _sample_db(self, kept: frozenset[str], index: int) -> float:
         sample = self._inputs[index]
-        if index not in self._expected:
-            self._expected[index] = self._network.outputs(sample, self._everything)
-        pairs = zip(self._expected[index], self._network.outputs(sample, kept), strict=True)
+        if index not in self._exact:
+            self._exact[index] = self._network.outputs(sample, self._everything)
+        pairs = zip(self._exact[index], self._network.outputs(sample, kept), strict=True)
         return min((min(sqnr_db(exact, got)) for exact, got in pairs), default=math.inf)
 
 
