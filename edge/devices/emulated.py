@@ -26,7 +26,7 @@ from edge.toolchains.places import PRIVATE
 ROOTS = PRIVATE / "emulated"
 GUEST_MEMORY = "0x100000000"
 """4 GiB, reserved at the start: without it the host's randomised layout would decide the guest's addresses."""
-LIMIT_S = 1800
+LIMIT_S = 3600
 MACS_PER_CHECK = 8_000_000_000
 """Emulated at about 150 million multiply-adds a second."""
 START = (native.START[0], "--library-path", "/lib", "/run")
