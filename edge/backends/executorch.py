@@ -21,6 +21,7 @@ from edge.backends.executorch_delegation import delegation_notes
 from edge.backends.executorch_partitioner import xnnpack_partitioner
 from edge.backends.executorch_quantize import Samples, observe, quantise, with_observers
 from edge.backends.executorch_ranges import choose_ranges
+from edge.backends.executorch_signature import settled_signatures
 from edge.backends.executorch_simulation import PreparedSimulation
 from edge.backends.executorch_tolerance import TOLERANCE_METHOD
 from edge.quantisation.notes import mixed_precision_notes
@@ -148,9 +149,10 @@ def _tolerance(job: EmitJob, prepared: Prepared, precision: str) -> float:
 
 def _lower(program: ExportedProgram, tolerance: float) -> tuple[ExecutorchProgramManager, dict[str, Any]]:
     """Delegate to XNNPACK what it takes; the executable program and the notes on what was delegated."""
-    edge_program = to_edge_transform_and_lower(
-        program, partitioner=[xnnpack_partitioner()], constant_methods={TOLERANCE_METHOD: tolerance}
-    )
+    with settled_signatures():
+        edge_program = to_edge_transform_and_lower(
+            program, partitioner=[xnnpack_partitioner()], constant_methods={TOLERANCE_METHOD: tolerance}
+        )
     notes = delegation_notes(edge_program.exported_program().graph_module)
     return edge_program.to_executorch(), notes
 
