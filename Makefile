@@ -11,6 +11,8 @@ NETWORK = '$(MODEL)' $(if $(TARGET),--target '$(TARGET)') $(if $(CHECKPOINT),--c
 CHECKED_ON = $(if $(DEVICES),--device '$(DEVICES)')
 EMITTED_BY = $(if $(JOBS),--jobs '$(JOBS)') $(if $(TFLITE_CONVERTER),--tflite-converter '$(TFLITE_CONVERTER)')
 MEASURED_BY = $(if $(RUNNER),--runner '$(RUNNER)') $(if $(BUDGET),--budget '$(BUDGET)')
+# A file's tests share what they export, so a file stays with one process.
+TESTS_AT_ONCE = -n auto --maxprocesses 4 --dist loadfile
 FINISHED = '$(or $(OUT),dist)/$(TARGET)/$(notdir $(MODEL:.pt2=))'
 
 .PHONY: help setup export verify cost bench bench-ops tune networks models targets formats test test-fast lint format lock clean
@@ -50,10 +52,10 @@ models targets formats: setup ## list what there is
 
 test: setup ## every test, with the real exporters, runtimes and a browser
 	@$(PYTHON) -m edge.toolchains.environments litert onnx2tf bench
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest $(TESTS_AT_ONCE)
 
 test-fast: setup ## the tests that take seconds
-	.venv/bin/python -m pytest -m "not slow"
+	.venv/bin/python -m pytest $(TESTS_AT_ONCE) -m "not slow"
 
 lint: setup ## ruff and mypy
 	.venv/bin/ruff check .
