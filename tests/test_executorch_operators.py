@@ -9,14 +9,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import get_symmetric_quantization_config
 from executorch.exir import to_edge_transform_and_lower
 from executorch.runtime import Runtime
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn import functional as F
 
+from edge.backends import executorch_quantize
 from edge.backends.executorch_partitioner import xnnpack_partitioner
 from edge.backends.executorch_quantize import observe, quantise, with_observers
+from edge.backends.executorch_simulation import PreparedSimulation
 
 
 class Shortcut(nn.Module):
@@ -46,6 +49,14 @@ class Linear(nn.Module):
         return self.linear(F.gelu(x).flatten(1))
 
 
+def small_weights() -> nn.Module:
+    """Among them a channel of zeros, which is its bias alone."""
+    conv = nn.Conv2d(16, 32, 1)
+    conv.weight.data *= 0.01
+    conv.weight.data[3] = 0
+    return conv
+
+
 NETWORKS = {
     "pointwise": lambda: nn.Conv2d(16, 32, 1),
     "partial convolution": PartialConv,
@@ -54,6 +65,7 @@ NETWORKS = {
     "gelu": lambda: nn.Sequential(nn.Conv2d(16, 32, 1), nn.GELU(), nn.Conv2d(32, 16, 1)),
     "relu": lambda: nn.Sequential(nn.Conv2d(16, 32, 1), nn.ReLU(), nn.Conv2d(32, 16, 1)),
     "linear": Linear,
+    "small weights": small_weights,
 }
 
 
@@ -61,6 +73,24 @@ def quantum(program: ExportedProgram) -> float:
     """Of the output: the scale its last dequantise multiplies with."""
     (output,) = program.graph.output_node().args[0]
     return output.args[1]
+
+
+def against_float_db(network: nn.Module) -> float:
+    """SQNR of the simulation."""
+    samples = [(torch.randn(1, 16, 8, 8),) for _ in range(8)]
+    observed = observe(with_observers(torch.export.export(network.eval(), samples[0])), samples)
+    simulation = PreparedSimulation(observed, samples, {})
+    return min(simulation.sqnr_db(frozenset(), range(len(samples))))
+
+
+def test_small_weights_get_all_steps_of_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = small_weights()
+    network.bias.data *= 0
+    assert against_float_db(network) > 35
+    configuration = get_symmetric_quantization_config(is_per_channel=True)
+    monkeypatch.setitem(executorch_quantize.RANGE_RULES, "histogram", configuration)
+    assert against_float_db(network) < 30, "XNNPACK's own configuration gives them ten"
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -9,9 +9,10 @@ from torch.export import ExportedProgram
 from torchao.quantization.pt2e.observer import MinMaxObserver
 
 from edge.backends import executorch_quantize, executorch_ranges
-from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe, with_observers
+from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe, seen_by, with_observers
 from edge.backends.executorch_ranges import choose_ranges
 from edge.backends.executorch_simulation import PreparedSimulation
+from edge.calibration.focus import out_of_focus
 
 
 class Clipping(MinMaxObserver):
@@ -42,7 +43,7 @@ def images(count: int, seed: int) -> Samples:
 
 def held_back_db(rule: str, calibration: Samples, samples: Samples) -> float:
     """The worst SQNR of further samples."""
-    simulation = PreparedSimulation(observe(with_observers(program(), rule), calibration), samples, {})
+    simulation = PreparedSimulation(observe(with_observers(program(), rule), seen_by(rule, calibration)), samples, {})
     return min(simulation.sqnr_db(frozenset(), range(len(samples))))
 
 
@@ -66,3 +67,33 @@ def test_a_rule_is_judged_by_samples_that_it_has_not_seen() -> None:
     calibration = [*most, (10 * last,)]
     ranges = choose_ranges(program, calibration)
     assert ranges.held_out_db["min-max"] < 10 < 30 < held_back_db("min-max", calibration, [(10 * last,)])
+
+
+class ByItsOwnDeviation(nn.Module):
+    """Divides by how much an image has of edges, as LayerNorm and GRN do deep in a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.edges = nn.Conv2d(3, 3, 3, padding=1, groups=3, bias=False)
+        self.edges.weight.data = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]]).repeat(3, 1, 1, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image * torch.rsqrt(self.edges(image).square().mean((1, 2, 3), keepdim=True))
+
+
+def test_the_far_reaching_rule_knows_images_out_of_focus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def network() -> ExportedProgram:
+        return torch.export.export(ByItsOwnDeviation().eval(), (torch.ones(1, 3, 56, 56),))
+
+    generator = torch.Generator().manual_seed(0)
+    sharp = [(torch.rand(1, 3, 56, 56, generator=generator) + 0.5,) for _ in range(5)]
+    calibration, blurred = sharp[:4], [tuple(map(out_of_focus, sharp[4]))]
+
+    def of_the_blurred() -> float:
+        observed = observe(with_observers(network(), "min-max"), seen_by("min-max", calibration))
+        return next(PreparedSimulation(observed, blurred, {}).sqnr_db(frozenset(), [0]))
+
+    assert of_the_blurred() > 25
+    monkeypatch.setattr(executorch_quantize, "_REACHING_FAR", frozenset())
+    assert of_the_blurred() < 10
+    assert seen_by("histogram", calibration) == calibration

@@ -14,14 +14,11 @@ from ai_edge_quantizer.calibrator import Calibrator
 from ai_edge_quantizer.quantizer import Quantizer
 from ai_edge_quantizer.recipe_manager import RecipeManager
 from ai_edge_quantizer.utils import qsv_utils, tfl_flatbuffer_utils
-from torch.nn import functional
 
 from edge.backends import tflite_channel_scales, tflite_file
+from edge.calibration.focus import out_of_focus
 
 _SIGNATURE = "serving_default"
-
-BLUR = 1 / 56
-"""Of images out of focus, as a share of their height: 4 pixels of 224."""
 
 
 def _in_one_piece(content: bytes) -> Any:
@@ -54,9 +51,8 @@ def to_float16_weights(model: bytes, destination: Path) -> None:
 class Calibrated:
     """A float32 file whose activations' ranges are known, from which int8 files are made.
 
-    A range goes from the smallest to the largest value over the samples as they are and out of focus. Sharp images
-    alone say too little: a network that divides by its own deviations (LayerNorm, GRN) reaches furthest where there are
-    no edges, and what an image has beyond the range is clipped.
+    A range goes from the smallest to the largest value over the samples as they are and out of focus, see
+    ``edge.calibration.focus``.
     """
 
     def __init__(self, model: bytes, samples: dict[str, np.ndarray], threads: int) -> None:
@@ -64,14 +60,14 @@ class Calibrated:
 
         Args:
             model: the float32 .tflite file.
-            samples: calibration samples (N, ...) by name of the signature's input, in the file's layout.
+            samples: calibration samples (N, ...) by name of the signature's input, images (N, H, W, C).
             threads: for the calibration's interpreter.
         """
         self._model = model
         self._exact = tflite_channel_scales.exact_layers(model)
         # The true minimum and maximum: the default is a moving average, which clips what only some samples reach.
         calibrator = Calibrator(model, num_threads=threads, qsv_update_func=qsv_utils.min_max_update)
-        blurred = {name: _out_of_focus(array) for name, array in samples.items()}
+        blurred = {name: _blurred(array) for name, array in samples.items()}
         feeds = [
             {name: array[index : index + 1] for name, array in variant.items()}
             for variant in (samples, blurred)
@@ -93,15 +89,11 @@ class Calibrated:
         return tflite_file.pack(quantised)
 
 
-def _out_of_focus(samples: np.ndarray) -> np.ndarray:
-    """Images (N, H, W, C) blurred by about a Gaussian with a deviation of ``BLUR`` times H; anything else as it is."""
+def _blurred(samples: np.ndarray) -> np.ndarray:
+    """Images (N, H, W, C) out of focus; anything else as it is."""
     if samples.ndim != 4:
         return samples
-    reach = round(BLUR * samples.shape[1])
-    images = torch.from_numpy(samples).permute(0, 3, 1, 2)
-    for _ in range(3):  # three boxes of width w have a deviation of about w / 2
-        images = functional.avg_pool2d(images, 2 * reach + 1, 1, reach, count_include_pad=False)
-    return images.permute(0, 2, 3, 1).contiguous().numpy()
+    return out_of_focus(torch.from_numpy(samples).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def scope(operator: Any, subgraph: Any) -> str:
