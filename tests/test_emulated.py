@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import dot_product
@@ -194,9 +195,8 @@ class Swapping(Emulated):
     def run(self, job: RunJob) -> Run:
         run = super().run(job)
         assert run.outputs
-        for values in run.outputs.values():
-            values[:, [0, 1]] = values[:, [1, 0]]
-        return run
+        swapped = [1, 0, *range(2, run.outputs["logits"].shape[1])]
+        return replace(run, outputs={name: values[:, swapped] for name, values in run.outputs.items()})
 
 
 def test_a_runner_that_swaps_channels_fails(folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -102,7 +102,9 @@ def _make(name: str, progress: Progress) -> None:
     shutil.rmtree(target, ignore_errors=True)
     progress(f"environment {name}: creating")
     try:
-        venv.create(target, with_pip=True)
+        # Links, as the command line makes them: a copy of the interpreter that is still open for writing in a process
+        # another thread is just starting cannot be executed.
+        venv.create(target, with_pip=True, symlinks=True)
     except (subprocess.CalledProcessError, OSError) as error:
         raise SetupError(
             f"could not create the environment {name}: {error}",
