@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn import functional as F
 
-from edge.backends import executorch_quantize
 from edge.backends.executorch_partitioner import xnnpack_partitioner
-from edge.backends.executorch_quantize import observe, quantise, with_observers
+from edge.backends.executorch_quantize import RANGE_RULES, RangeRule, observe, quantise, with_observers
 from edge.backends.executorch_simulation import PreparedSimulation
+
+RULE = "histogram"
 
 
 class Shortcut(nn.Module):
@@ -78,7 +79,7 @@ def quantum(program: ExportedProgram) -> float:
 def against_float_db(network: nn.Module) -> float:
     """SQNR of the simulation."""
     samples = [(torch.randn(1, 16, 8, 8),) for _ in range(8)]
-    observed = observe(with_observers(torch.export.export(network.eval(), samples[0])), samples)
+    observed = observe(with_observers(torch.export.export(network.eval(), samples[0]), RULE), RULE, samples)
     simulation = PreparedSimulation(observed, samples, {})
     return min(simulation.sqnr_db(frozenset(), range(len(samples))))
 
@@ -89,7 +90,7 @@ def test_small_weights_get_all_steps_of_int8(monkeypatch: pytest.MonkeyPatch) ->
     network.bias.data *= 0
     assert against_float_db(network) > 35
     configuration = get_symmetric_quantization_config(is_per_channel=True)
-    monkeypatch.setitem(executorch_quantize.RANGE_RULES, "histogram", configuration)
+    monkeypatch.setitem(RANGE_RULES, RULE, RangeRule(configuration, reaches_far=False))
     assert against_float_db(network) < 30, "XNNPACK's own configuration gives them ten"
 
 
@@ -97,7 +98,7 @@ def test_small_weights_get_all_steps_of_int8(monkeypatch: pytest.MonkeyPatch) ->
 def test_within_one_quantum_of_the_simulation(name: str) -> None:
     torch.manual_seed(0)
     samples = [(torch.randn(1, 16, 8, 8),) for _ in range(8)]
-    observed = observe(with_observers(torch.export.export(NETWORKS[name]().eval(), samples[0])), samples)
+    observed = observe(with_observers(torch.export.export(NETWORKS[name]().eval(), samples[0]), RULE), RULE, samples)
     program, _ = quantise(observed, samples[0])
     executable = to_edge_transform_and_lower(program, partitioner=[xnnpack_partitioner()]).to_executorch()
     forward = (loaded := Runtime.get().load_program(executable.buffer)).load_method("forward")

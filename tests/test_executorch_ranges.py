@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from torch.export import ExportedProgram
 from torchao.quantization.pt2e.observer import MinMaxObserver
 
 from edge.backends import executorch_quantize, executorch_ranges
-from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe, seen_by, with_observers
+from edge.backends.executorch_quantize import RANGE_RULES, RangeRule, Samples, observe, with_observers
 from edge.backends.executorch_ranges import choose_ranges
 from edge.backends.executorch_simulation import PreparedSimulation
 from edge.calibration.focus import out_of_focus
@@ -43,7 +45,7 @@ def images(count: int, seed: int) -> Samples:
 
 def held_back_db(rule: str, calibration: Samples, samples: Samples) -> float:
     """The worst SQNR of further samples."""
-    simulation = PreparedSimulation(observe(with_observers(program(), rule), seen_by(rule, calibration)), samples, {})
+    simulation = PreparedSimulation(observe(with_observers(program(), rule), rule, calibration), samples, {})
     return min(simulation.sqnr_db(frozenset(), range(len(samples))))
 
 
@@ -51,7 +53,10 @@ def held_back_db(rule: str, calibration: Samples, samples: Samples) -> float:
 def test_the_rule_is_the_one_that_new_images_do_better_with(
     monkeypatch: pytest.MonkeyPatch, worse: type[MinMaxObserver]
 ) -> None:
-    rules = {"worse": executorch_quantize._configuration(worse), "min-max": RANGE_RULES["min-max"]}
+    rules = {
+        "worse": RangeRule(executorch_quantize._configuration(worse), reaches_far=False),
+        "min-max": RANGE_RULES["min-max"],
+    }
     for module in (executorch_quantize, executorch_ranges):
         monkeypatch.setattr(module, "RANGE_RULES", rules)
     calibration = images(8, seed=1)
@@ -90,10 +95,11 @@ def test_the_far_reaching_rule_knows_images_out_of_focus(monkeypatch: pytest.Mon
     calibration, blurred = sharp[:4], [tuple(map(out_of_focus, sharp[4]))]
 
     def of_the_blurred() -> float:
-        observed = observe(with_observers(network(), "min-max"), seen_by("min-max", calibration))
+        observed = observe(with_observers(network(), "min-max"), "min-max", calibration)
         return next(PreparedSimulation(observed, blurred, {}).sqnr_db(frozenset(), [0]))
 
     assert of_the_blurred() > 25
-    monkeypatch.setattr(executorch_quantize, "_REACHING_FAR", frozenset())
+    short = replace(RANGE_RULES["min-max"], reaches_far=False)
+    monkeypatch.setitem(RANGE_RULES, "min-max", short)
     assert of_the_blurred() < 10
-    assert seen_by("histogram", calibration) == calibration
+    assert RANGE_RULES["histogram"].observed(calibration) == calibration

@@ -130,10 +130,11 @@ def test_the_simulation_is_bit_by_bit_what_pt2e_makes_of_a_choice():
     samples = [(torch.randn(1, 3, SIZE, SIZE),) for _ in range(3)]
     program = torch.export.export(Normalised(60).eval(), samples[0])
     network = program.module(check_guards=False)
-    simulation = PreparedSimulation(observe(with_observers(copy.deepcopy(program)), samples), samples, {})
+    rule = "histogram"
+    simulation = PreparedSimulation(observe(with_observers(copy.deepcopy(program), rule), rule, samples), samples, {})
     names = [layer.name for layer in simulation.layers]
     kept = frozenset(names[::2])
-    converted, _ = quantise(observe(with_observers(copy.deepcopy(program), kept=kept), samples), samples[0])
+    converted, _ = quantise(observe(with_observers(copy.deepcopy(program), rule, kept), rule, samples), samples[0])
     module = converted.module(check_guards=False)
     with torch.no_grad():
         found = [sqnr_db(network(*x).numpy(), module(*x).numpy())[0] for x in samples]

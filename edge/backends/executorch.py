@@ -19,7 +19,7 @@ from torch.utils import _pytree
 
 from edge.backends.executorch_delegation import delegation_notes
 from edge.backends.executorch_partitioner import xnnpack_partitioner
-from edge.backends.executorch_quantize import Samples, observe, quantise, seen_by, with_observers
+from edge.backends.executorch_quantize import Samples, observe, quantise, with_observers
 from edge.backends.executorch_ranges import choose_ranges
 from edge.backends.executorch_signature import settled_signatures
 from edge.backends.executorch_simulation import PreparedSimulation
@@ -96,7 +96,7 @@ def _emit_int8(job: EmitJob, prepared: Prepared) -> list[EmittedFile]:
             plain = Path(folder) / "plain.pte"
             plain.write_bytes(_lower(program, _tolerance(job, prepared, "int8"))[0].buffer)
             mixed_program = with_observers(torch.export.load(job.program), ranges.rule, choice.names)
-            program, notes = quantise(observe(mixed_program, seen_by(ranges.rule, calibration)), calibration[0])
+            program, notes = quantise(observe(mixed_program, ranges.rule, calibration), calibration[0])
         saved = _save_simulation(job, _evaluate(program.module(check_guards=False), prepared.check))
         files = _write(job, prepared, "int8", program, saved)
         path = job.folder / files[0].file

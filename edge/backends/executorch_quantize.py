@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,11 +46,32 @@ def _configuration(observer: type) -> QuantizationConfig:
     return QuantizationConfig(activation, activation, weight, plain.bias, plain.is_qat)
 
 
-RANGE_RULES = {"histogram": _configuration(HistogramObserver), "min-max": _configuration(MinMaxObserver)}
-"""How an activation's range is taken from what is observed."""
+@dataclass(frozen=True)
+class RangeRule:
+    """How an activation's range is taken from what is observed.
 
-_REACHING_FAR = frozenset({"min-max"})
-"""Rules whose ranges are those of the samples out of focus, too. A histogram would weigh them like the others."""
+    Attributes:
+        configuration: with the rule's observers.
+        reaches_far: images out of focus are observed, too. A histogram would weigh them like the others.
+    """
+
+    configuration: QuantizationConfig
+    reaches_far: bool
+
+    def observed(self, calibration: Samples) -> Samples:
+        """What the observers are to see of these samples."""
+        if not self.reaches_far:
+            return calibration
+        blurred = [
+            tuple(out_of_focus(value) if value.ndim == 4 else value for value in sample) for sample in calibration
+        ]
+        return [*calibration, *blurred]
+
+
+RANGE_RULES = {
+    "histogram": RangeRule(_configuration(HistogramObserver), reaches_far=False),
+    "min-max": RangeRule(_configuration(MinMaxObserver), reaches_far=True),
+}
 
 
 class _Quantizer(XNNPACKQuantizer):
@@ -71,9 +92,7 @@ class _Quantizer(XNNPACKQuantizer):
         return super().annotate(model)
 
 
-def with_observers(
-    program: ExportedProgram, rule: str = "histogram", kept: frozenset[str] = frozenset()
-) -> GraphModule:
+def with_observers(program: ExportedProgram, rule: str, kept: frozenset[str] = frozenset()) -> GraphModule:
     """Put observers where a float32 program is to be quantised.
 
     Args:
@@ -81,26 +100,18 @@ def with_observers(
         rule: one of ``RANGE_RULES``.
         kept: names of the nodes that stay in float.
     """
-    quantizer = _Quantizer(kept).set_global(RANGE_RULES[rule])
+    quantizer = _Quantizer(kept).set_global(RANGE_RULES[rule].configuration)
     prepared: GraphModule = prepare_pt2e(program.module(check_guards=False), quantizer)
     return prepared
 
 
-def seen_by(rule: str, calibration: Samples) -> Samples:
-    """What the observers of a rule are to see: its samples as they are and, of images, out of focus."""
-    if rule not in _REACHING_FAR:
-        return calibration
-    blurred = [tuple(out_of_focus(value) if value.ndim == 4 else value for value in sample) for sample in calibration]
-    return [*calibration, *blurred]
-
-
-def observe(prepared: GraphModule, calibration: Samples) -> GraphModule:
-    """Let the observers see the calibration samples, each a tuple of the program's inputs; they see no more after it.
+def observe(prepared: GraphModule, rule: str, calibration: Samples) -> GraphModule:
+    """Let a rule's observers see the calibration samples, each a tuple of the program's inputs; they see no more then.
 
     The ranges are asked for by the simulation and by the conversion, and a histogram's take a while: once will do.
     """
     with torch.no_grad():
-        for sample in calibration:
+        for sample in RANGE_RULES[rule].observed(calibration):
             prepared(*sample)
     for module in prepared.modules():
         if isinstance(module, ObserverBase):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe, seen_by, with_observers
+from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe, with_observers
 from edge.backends.executorch_simulation import Exact, PreparedSimulation
 
 
@@ -49,7 +49,7 @@ def choose_ranges(program: Callable[[], ExportedProgram], calibration: Samples) 
 
     def held_out_db(rule: str, seen: Sequence[int], unseen: Sequence[int]) -> float:
         """The SQNR of the worst sample that the observers did not see."""
-        observed = observe(copy.deepcopy(prepared[rule]), seen_by(rule, [calibration[index] for index in seen]))
+        observed = observe(copy.deepcopy(prepared[rule]), rule, [calibration[index] for index in seen])
         return min(PreparedSimulation(observed, calibration, exact).sqnr_db(frozenset(), unseen))
 
     middle, end = len(calibration) // 2, len(calibration)
@@ -57,4 +57,4 @@ def choose_ranges(program: Callable[[], ExportedProgram], calibration: Samples) 
     prepared = {rule: with_observers(program(), rule) for rule in RANGE_RULES}
     held_out = {rule: min(held_out_db(rule, *each) for each in (halves, halves[::-1])) for rule in RANGE_RULES}
     best = max(held_out, key=held_out.__getitem__)
-    return Ranges(best, held_out, observe(prepared[best], seen_by(best, calibration)), exact)
+    return Ranges(best, held_out, observe(prepared[best], best, calibration), exact)
