@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from edge.lowering.graph import CONVOLUTIONS, argument, constant, has_constant_weights, is_call, shape
+from edge.lowering.graph import CONVOLUTIONS, argument, constant, has_constant_weights, is_call, permutation, shape
 from edge.lowering.layers import LINEAR, bias_or_zeros, set_layer
 
-PERMUTE = torch.ops.aten.permute.default
-TRANSPOSE = torch.ops.aten.transpose.int
 MEAN = torch.ops.aten.mean.dim
 POOLING = torch.ops.aten.adaptive_avg_pool2d.default
 VIEWS = (
@@ -50,11 +48,8 @@ def readers(value: Node, axis: int) -> Iterator[tuple[Node, int]]:
 
 def _moved(node: Node, axis: int) -> int | None:
     """Where the channels' axis of a node's input is in its output; None if the node mixes or changes channels."""
-    if is_call(node, PERMUTE):
-        return [dim % len(shape(node)) for dim in argument(node, "dims")].index(axis)
-    if is_call(node, TRANSPOSE):
-        first, second = (argument(node, name) % len(shape(node)) for name in ("dim0", "dim1"))
-        return {first: second, second: first}.get(axis, axis)
+    if (order := permutation(node)) is not None:
+        return order.index(axis)
     if is_call(node, MEAN):
         dims = {dim % len(shape(argument(node, "self"))) for dim in argument(node, "dim")}
         dropped = sum(dim < axis for dim in dims) if not argument(node, "keepdim") else 0

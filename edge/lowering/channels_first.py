@@ -31,6 +31,7 @@ from edge.lowering.graph import (
     has_constant_weights,
     is_call,
     is_constant,
+    permutation,
     replace,
     shape,
 )
@@ -38,7 +39,6 @@ from edge.lowering.layer_norm import LAYER_NORM, match_layer_norm
 from edge.lowering.layers import ADDITION, LINEAR
 from edge.lowering.rewrite import Rewrite
 
-PERMUTE = torch.ops.aten.permute.default
 CHANNELS_LAST, CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 ONE = slice(0, 1)
 """The channels of what has one value at each position."""
@@ -81,10 +81,6 @@ class Region:
     unknown: Node | None
 
 
-def _is_permutation(node: Node, order: tuple[int, ...]) -> bool:
-    return is_call(node, PERMUTE) and tuple(dim % len(shape(node)) for dim in argument(node, "dims")) == order
-
-
 def _operands(node: Node) -> list[Node]:
     """The inputs of a node that are not weights."""
     return [used for used in node.all_input_nodes if not is_constant(used)]
@@ -107,7 +103,7 @@ def match(module: GraphModule, node: Node) -> Region | None:
 
     Found by following every value to its users, and operators of two values also to the other one.
     """
-    if not _is_permutation(node, CHANNELS_LAST):
+    if permutation(node) != CHANNELS_LAST:
         return None
     entries, inside, exits = {node}, set[Node](), set[Node]()
     unknown = None
@@ -116,9 +112,9 @@ def match(module: GraphModule, node: Node) -> Region | None:
         reached = waiting.pop()
         if reached in inside or reached in entries or reached in exits:
             continue
-        if _is_permutation(reached, CHANNELS_FIRST):
+        if permutation(reached) == CHANNELS_FIRST:
             exits.add(reached)
-        elif _is_permutation(reached, CHANNELS_LAST):
+        elif permutation(reached) == CHANNELS_LAST:
             entries.add(reached)
             waiting += reached.users
         elif _is_known(reached):
@@ -146,8 +142,8 @@ def apply(module: GraphModule, region: Region) -> None:
     form = {entry: _operands(entry)[0] for entry in region.entries}
     for node in region.inside:
         form[node] = _ChannelsFirst(module, node).of(form)
-    for permutation in region.exits:
-        replace(permutation, form[_operands(permutation)[0]])
+    for exit in region.exits:
+        replace(exit, form[_operands(exit)[0]])
 
 
 class _ChannelsFirst:

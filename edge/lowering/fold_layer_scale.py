@@ -13,15 +13,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from edge.lowering.graph import argument, constant, has_constant_weights, is_call, replace, shape
-from edge.lowering.layers import (
-    LAYERS,
-    before_permutation,
-    bias_or_zeros,
-    channel_axis,
-    constant_factor,
-    set_layer,
-)
+from edge.lowering.graph import argument, constant, has_constant_weights, is_call, permutation, replace, shape
+from edge.lowering.layers import LAYERS, bias_or_zeros, channel_axis, constant_factor, set_layer
 from edge.lowering.rewrite import Rewrite
 
 
@@ -63,10 +56,10 @@ def match(module: GraphModule, node: Node) -> LayerScale | None:
         shared = shared or (source if len(source.users) > 1 else None)
         if is_call(source, *LAYERS):
             return LayerScale(node, value, source, factor.flatten(), axis, shared)
-        permuted = before_permutation(source, axis)
-        if permuted is None:
+        order = permutation(source)
+        if order is None:
             return None
-        source, axis = permuted
+        source, axis = argument(source, "self"), None if axis is None else order[axis]
 
 
 def check(module: GraphModule, scale: LayerScale) -> str | None:

@@ -15,6 +15,7 @@ CONVOLUTIONS = tuple(
     for overload in (convolution.default, convolution.padding)
 )
 BATCH_NORM = torch.ops.aten._native_batch_norm_legit_no_training.default
+PERMUTE, TRANSPOSE = torch.ops.aten.permute.default, torch.ops.aten.transpose.int
 
 
 def argument(node: Node, name: str) -> Any:
@@ -46,6 +47,19 @@ def is_constant(value: object) -> bool:
 def shape(node: Node) -> torch.Size:
     """The node's output shape, from export."""
     return node.meta["val"].shape
+
+
+def permutation(node: Node) -> tuple[int, ...] | None:
+    """For each axis of a permutation's output the axis of its input; None if the node permutes nothing."""
+    rank = len(shape(node)) if is_call(node, PERMUTE, TRANSPOSE) else 0
+    if is_call(node, PERMUTE):
+        return tuple(dim % rank for dim in argument(node, "dims"))
+    if is_call(node, TRANSPOSE):
+        order = list(range(rank))
+        first, second = argument(node, "dim0"), argument(node, "dim1")
+        order[first], order[second] = order[second], order[first]
+        return tuple(order)
+    return None
 
 
 def place(node: Node) -> str:

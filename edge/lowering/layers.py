@@ -23,7 +23,6 @@ LAYERS = (*CONVOLUTIONS, LINEAR)
 ADDITION = torch.ops.aten.add.Tensor
 PRODUCTS = (torch.ops.aten.mul.Tensor, torch.ops.aten.mul.Scalar)
 QUOTIENTS = (torch.ops.aten.div.Tensor, torch.ops.aten.div.Scalar)
-_PERMUTE, _TRANSPOSE = torch.ops.aten.permute.default, torch.ops.aten.transpose.int
 
 
 def channel_axis(layer: Node) -> int:
@@ -71,21 +70,3 @@ def constant_factor(module: GraphModule, node: Node) -> tuple[Node, Tensor] | No
     if shape(node) != shape(left):
         return None
     return left, factor.reciprocal() if node.target in QUOTIENTS else factor
-
-
-def before_permutation(node: Node, axis: int | None) -> tuple[Node, int | None] | None:
-    """What a permutation reads, and where its output's axis comes from; None if the node permutes nothing.
-
-    Args:
-        node: any.
-        axis: of its output, counted from 0, or None.
-    """
-    if is_call(node, _PERMUTE):
-        order = [dim % len(shape(node)) for dim in argument(node, "dims")]
-    elif is_call(node, _TRANSPOSE):
-        order = list(range(len(shape(node))))
-        first, second = argument(node, "dim0"), argument(node, "dim1")
-        order[first], order[second] = order[second], order[first]
-    else:
-        return None
-    return argument(node, "self"), None if axis is None else order[axis]
