@@ -12,9 +12,11 @@ from torchao.quantization.pt2e.observer import MinMaxObserver
 
 from edge.backends import executorch_quantize, executorch_ranges
 from edge.backends.executorch_quantize import RANGE_RULES, RangeRule, Samples, observe, with_observers
-from edge.backends.executorch_ranges import choose_ranges
+from edge.backends.executorch_ranges import choose_precision
 from edge.backends.executorch_simulation import PreparedSimulation
 from edge.calibration.focus import out_of_focus
+
+GATE_DB = 15.0
 
 
 class Clipping(MinMaxObserver):
@@ -60,18 +62,60 @@ def test_the_rule_is_the_one_that_new_images_do_better_with(
     for module in (executorch_quantize, executorch_ranges):
         monkeypatch.setattr(module, "RANGE_RULES", rules)
     calibration = images(8, seed=1)
-    ranges = choose_ranges(program, calibration)
-    assert ranges.rule == "min-max"
+    chosen = choose_precision(program, calibration, GATE_DB)
+    assert chosen.rule == "min-max"
     for rule in rules:
-        assert ranges.held_out_db[rule] == pytest.approx(held_back_db(rule, calibration, images(4, seed=2)), abs=3)
+        assert chosen.held_out_db[rule] == pytest.approx(held_back_db(rule, calibration, images(4, seed=2)), abs=3)
 
 
 def test_a_rule_is_judged_by_samples_that_it_has_not_seen() -> None:
     """One image in eight is ten times as bright: ranges that know it show nothing of what it would have lost."""
     *most, (last,) = images(8, seed=1)
     calibration = [*most, (10 * last,)]
-    ranges = choose_ranges(program, calibration)
-    assert ranges.held_out_db["min-max"] < 10 < 30 < held_back_db("min-max", calibration, [(10 * last,)])
+    chosen = choose_precision(program, calibration, GATE_DB)
+    assert chosen.held_out_db["min-max"] < 10 < 30 < held_back_db("min-max", calibration, [(10 * last,)])
+
+
+class Peak(nn.Module):
+    """One pixel reaches three hundred times as far as the others and counts for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        at = torch.zeros(1, 3, 16, 16)
+        at[0, 0, 0, 0] = 1
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.register_buffer("peak", 150 * at)
+        self.register_buffer("others", 1 - at)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.conv((image + self.peak) * self.others)
+
+
+class Tight(Clipping):
+    """Cuts off the outermost part: the right thing for a peak that counts for nothing."""
+
+    part = 0.85
+
+
+def test_rules_are_judged_without_the_layers_that_int8_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With those in int8, the rule that suits nothing else suits them."""
+
+    def network() -> ExportedProgram:
+        torch.manual_seed(0)
+        return torch.export.export(Peak().eval(), (torch.zeros(1, 3, 16, 16),))
+
+    tight = RangeRule(executorch_quantize._configuration(Tight), reaches_far=False)
+    rules = {"tight": tight, "min-max": RANGE_RULES["min-max"]}
+    for module in (executorch_quantize, executorch_ranges):
+        monkeypatch.setattr(module, "RANGE_RULES", rules)
+    calibration = images(8, seed=1)
+    throughout = executorch_ranges._Rules(network, calibration).held_out_db(frozenset())
+    assert throughout["min-max"] < throughout["tight"] < GATE_DB
+    chosen = choose_precision(network, calibration, GATE_DB)
+    assert chosen.choice.names == {"add", "mul"}
+    assert chosen.rule == "min-max"
+    assert chosen.held_out_db["tight"] + 6 < chosen.held_out_db["min-max"]
+    assert chosen.choice.after_db > chosen.held_out_db["tight"] + 6
 
 
 class ByItsOwnDeviation(nn.Module):

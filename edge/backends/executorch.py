@@ -20,12 +20,10 @@ from torch.utils import _pytree
 from edge.backends.executorch_delegation import delegation_notes
 from edge.backends.executorch_partitioner import xnnpack_partitioner
 from edge.backends.executorch_quantize import Samples, observe, quantise, with_observers
-from edge.backends.executorch_ranges import choose_ranges
+from edge.backends.executorch_ranges import choose_precision
 from edge.backends.executorch_signature import settled_signatures
-from edge.backends.executorch_simulation import PreparedSimulation
 from edge.backends.executorch_tolerance import TOLERANCE_METHOD
 from edge.quantisation.notes import mixed_precision_notes
-from edge.quantisation.search import choose
 from edge.quantisation.timing import fastest_seconds
 from edge.records import EmitJob, EmittedFile, Port, RunJob, Tool
 
@@ -86,17 +84,17 @@ def emit(job: EmitJob, prepared: Prepared, precision: str) -> list[EmittedFile]:
 
 def _emit_int8(job: EmitJob, prepared: Prepared) -> list[EmittedFile]:
     calibration = _samples(job.calibration, job.inputs)
-    ranges = choose_ranges(lambda: torch.export.load(job.program), calibration)
-    simulation = PreparedSimulation(ranges.observed, calibration, ranges.exact)
-    choice = choose(simulation, job.target["gates"]["int8"]["sqnr_db"])
-    program, notes = quantise(ranges.observed, calibration[0])
+    gate_db = job.target["gates"]["int8"]["sqnr_db"]
+    precision = choose_precision(lambda: torch.export.load(job.program), calibration, gate_db)
+    choice, rule = precision.choice, precision.rule
+    program, notes = quantise(precision.observed, calibration[0])
     with tempfile.TemporaryDirectory(dir=job.folder) as folder:
         plain = None
         if choice.kept:
             plain = Path(folder) / "plain.pte"
             plain.write_bytes(_lower(program, _tolerance(job, prepared, "int8"))[0].buffer)
-            mixed_program = with_observers(torch.export.load(job.program), ranges.rule, choice.names)
-            program, notes = quantise(observe(mixed_program, ranges.rule, calibration), calibration[0])
+            mixed_program = with_observers(torch.export.load(job.program), rule, choice.names)
+            program, notes = quantise(observe(mixed_program, rule, calibration), calibration[0])
         saved = _save_simulation(job, _evaluate(program.module(check_guards=False), prepared.check))
         files = _write(job, prepared, "int8", program, saved)
         path = job.folder / files[0].file
@@ -104,9 +102,9 @@ def _emit_int8(job: EmitJob, prepared: Prepared) -> list[EmittedFile]:
         if plain:
             run = RunJob(files[0].runtime, path, files[0].inputs, files[0].outputs, job.check_inputs, path, job.threads)
             seconds = fastest_seconds([replace(run, artifact=plain), run])
-        mixed = mixed_precision_notes(choice, simulation.layers, path, plain, seconds)
-    held_out = {rule: round(sqnr_db, 2) for rule, sqnr_db in ranges.held_out_db.items()}
-    notes |= {"activation_ranges": ranges.rule, "held_out_db": held_out}
+        mixed = mixed_precision_notes(choice, precision.simulation.layers, path, plain, seconds)
+    held_out = {rule: round(sqnr_db, 2) for rule, sqnr_db in precision.held_out_db.items()}
+    notes |= {"activation_ranges": rule, "held_out_db": held_out}
     shipped, bundle = files
     # What mixed precision cost was measured on the file that ships; why there is none is said of both.
     return [

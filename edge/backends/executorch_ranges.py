@@ -5,56 +5,101 @@ for it: usually the better one by 1 to 3 dB. An image that reaches further than 
 with everything it has: 8 dB in EfficientFormerV2. The range from the smallest to the largest observed value clips less
 and rounds everything coarser. Which one a network needs is measured by cross-validation: each half of the calibration
 samples is judged with the ranges of the other half.
+
+Layers that int8 cannot do without losing the network hide that difference: with them in int8 ShiftwiseConv is at 5 dB
+by either rule. So where some are to stay in float, the rules are judged once more without them.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe, with_observers
 from edge.backends.executorch_simulation import Exact, PreparedSimulation
+from edge.quantisation.search import Choice, choose
 
 
 @dataclass(frozen=True)
-class Ranges:
-    """How the activations' ranges are taken from what is observed.
+class Precision:
+    """How the activations' ranges are taken from what is observed, and which layers stay in float.
 
     Attributes:
         rule: one of ``RANGE_RULES``.
         held_out_db: by the rule's name, the worst sample's SQNR with ranges that others gave.
+        simulation: of the rule, with the ranges of all calibration samples.
+        choice: of the layers that stay in float.
         observed: the program with the rule's observers, which saw all calibration samples.
-        exact: of the calibration samples.
     """
 
     rule: str
     held_out_db: dict[str, float]
+    simulation: PreparedSimulation
+    choice: Choice
     observed: GraphModule
-    exact: Exact
 
 
-def choose_ranges(program: Callable[[], ExportedProgram], calibration: Samples) -> Ranges:
-    """Choose the rule whose worst held-out sample is the better one.
+def choose_precision(program: Callable[[], ExportedProgram], calibration: Samples, gate_db: float) -> Precision:
+    """Choose the rule whose worst held-out sample is the better one, and with it the layers that stay in float.
 
     Args:
         program: gives a float32 program whose graph may be used up.
         calibration: at least two samples, each a tuple of the program's inputs; neighbours are often one scene, so the
             halves are the first and the last ones.
+        gate_db: the target's gate of int8's SQNR.
     """
-    exact: Exact = {}
+    rules = _Rules(program, calibration)
+    first = rules.precision(rules.held_out_db(frozenset()), gate_db)
+    if not first.choice.kept:
+        return first
+    held_out = rules.held_out_db(first.choice.names)
+    if _best(held_out) == first.rule:
+        return replace(first, held_out_db=held_out)
+    second = rules.precision(held_out, gate_db)
+    return first if second.choice.refused else second
 
-    def held_out_db(rule: str, seen: Sequence[int], unseen: Sequence[int]) -> float:
-        """The SQNR of the worst sample that the observers did not see."""
-        observed = observe(copy.deepcopy(prepared[rule]), rule, [calibration[index] for index in seen])
-        return min(PreparedSimulation(observed, calibration, exact).sqnr_db(frozenset(), unseen))
 
-    middle, end = len(calibration) // 2, len(calibration)
-    halves = range(middle), range(middle, end)
-    prepared = {rule: with_observers(program(), rule) for rule in RANGE_RULES}
-    held_out = {rule: min(held_out_db(rule, *each) for each in (halves, halves[::-1])) for rule in RANGE_RULES}
-    best = max(held_out, key=held_out.__getitem__)
-    return Ranges(best, held_out, observe(prepared[best], best, calibration), exact)
+class _Rules:
+    """Every rule's ranges, those that one half of the samples gave, and judged by the other half."""
+
+    def __init__(self, program: Callable[[], ExportedProgram], calibration: Samples) -> None:
+        middle, end = len(calibration) // 2, len(calibration)
+        halves = range(middle), range(middle, end)
+        self._calibration = calibration
+        self._exact: Exact = {}
+        self._prepared = {rule: with_observers(program(), rule) for rule in RANGE_RULES}
+        self._crossed = {rule: [self._of_half(rule, *each) for each in (halves, halves[::-1])] for rule in RANGE_RULES}
+
+    def held_out_db(self, kept: frozenset[str]) -> dict[str, float]:
+        """By the rule's name, the worst sample's SQNR with ranges that others gave and these layers in float."""
+        return {
+            rule: min(min(self._simulation(observed).sqnr_db(kept, unseen)) for observed, unseen in crossed)
+            for rule, crossed in self._crossed.items()
+        }
+
+    def precision(self, held_out: dict[str, float], gate_db: float) -> Precision:
+        """The better rule with the ranges of all samples, and the layers that it needs in float."""
+        rule = _best(held_out)
+        observed = observe(_apart(self._prepared[rule]), rule, self._calibration)
+        simulation = self._simulation(observed)
+        return Precision(rule, held_out, simulation, choose(simulation, gate_db), observed)
+
+    def _of_half(self, rule: str, seen: Sequence[int], unseen: Sequence[int]) -> tuple[GraphModule, Sequence[int]]:
+        samples = [self._calibration[index] for index in seen]
+        return observe(_apart(self._prepared[rule]), rule, samples), unseen
+
+    def _simulation(self, observed: GraphModule) -> PreparedSimulation:
+        return PreparedSimulation(observed, self._calibration, self._exact)
+
+
+def _best(held_out: dict[str, float]) -> str:
+    return max(held_out, key=held_out.__getitem__)
+
+
+def _apart(prepared: GraphModule) -> GraphModule:
+    """A copy with observers of its own, which shares the weights."""
+    return copy.deepcopy(prepared, {id(weight): weight for weight in prepared.parameters()})
