@@ -21,7 +21,7 @@ from torch.fx import GraphModule
 
 from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe, with_observers
 from edge.backends.executorch_simulation import Exact, PreparedSimulation
-from edge.quantisation.search import Choice, choose
+from edge.quantisation.search import Choice, Layer, choose
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Precision:
     Attributes:
         rule: one of ``RANGE_RULES``.
         held_out_db: by the rule's name, the worst sample's SQNR with ranges that others gave.
-        simulation: of the rule, with the ranges of all calibration samples.
-        choice: of the layers that stay in float.
+        layers: that could stay in float.
+        choice: of those that do.
         observed: the program with the rule's observers, which saw all calibration samples.
     """
 
     rule: str
     held_out_db: dict[str, float]
-    simulation: PreparedSimulation
+    layers: tuple[Layer, ...]
     choice: Choice
     observed: GraphModule
 
@@ -64,7 +64,7 @@ def choose_precision(program: Callable[[], ExportedProgram], calibration: Sample
 
 
 class _Rules:
-    """Every rule's ranges, those that one half of the samples gave, and judged by the other half."""
+    """Every rule, with the ranges that each half of the samples gives, judged by the other half."""
 
     def __init__(self, program: Callable[[], ExportedProgram], calibration: Samples) -> None:
         middle, end = len(calibration) // 2, len(calibration)
@@ -86,7 +86,7 @@ class _Rules:
         rule = _best(held_out)
         observed = observe(_apart(self._prepared[rule]), rule, self._calibration)
         simulation = self._simulation(observed)
-        return Precision(rule, held_out, simulation, choose(simulation, gate_db), observed)
+        return Precision(rule, held_out, simulation.layers, choose(simulation, gate_db), observed)
 
     def _of_half(self, rule: str, seen: Sequence[int], unseen: Sequence[int]) -> tuple[GraphModule, Sequence[int]]:
         samples = [self._calibration[index] for index in seen]

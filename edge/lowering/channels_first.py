@@ -112,9 +112,10 @@ def match(module: GraphModule, node: Node) -> Region | None:
         reached = waiting.pop()
         if reached in inside or reached in entries or reached in exits:
             continue
-        if permutation(reached) == CHANNELS_FIRST:
+        order = permutation(reached)
+        if order == CHANNELS_FIRST:
             exits.add(reached)
-        elif permutation(reached) == CHANNELS_LAST:
+        elif order == CHANNELS_LAST:
             entries.add(reached)
             waiting += reached.users
         elif _is_known(reached):

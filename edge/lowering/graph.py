@@ -51,15 +51,14 @@ def shape(node: Node) -> torch.Size:
 
 def permutation(node: Node) -> tuple[int, ...] | None:
     """For each axis of a permutation's output the axis of its input; None if the node permutes nothing."""
-    rank = len(shape(node)) if is_call(node, PERMUTE, TRANSPOSE) else 0
-    if is_call(node, PERMUTE):
-        return tuple(dim % rank for dim in argument(node, "dims"))
-    if is_call(node, TRANSPOSE):
-        order = list(range(rank))
-        first, second = argument(node, "dim0"), argument(node, "dim1")
-        order[first], order[second] = order[second], order[first]
-        return tuple(order)
-    return None
+    if not is_call(node, PERMUTE, TRANSPOSE):
+        return None
+    order = list(range(len(shape(node))))
+    if node.target is PERMUTE:
+        return tuple(order[dim] for dim in argument(node, "dims"))
+    first, second = argument(node, "dim0"), argument(node, "dim1")
+    order[first], order[second] = order[second], order[first]
+    return tuple(order)
 
 
 def place(node: Node) -> str:
