@@ -130,7 +130,7 @@ class ByItsOwnDeviation(nn.Module):
         return image * torch.rsqrt(self.edges(image).square().mean((1, 2, 3), keepdim=True))
 
 
-def test_the_far_reaching_rule_knows_images_out_of_focus(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_far_reaching_rule_knows_images_out_of_focus_and_is_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def network() -> ExportedProgram:
         return torch.export.export(ByItsOwnDeviation().eval(), (torch.ones(1, 3, 56, 56),))
 
@@ -143,7 +143,13 @@ def test_the_far_reaching_rule_knows_images_out_of_focus(monkeypatch: pytest.Mon
         return next(PreparedSimulation(observed, blurred, {}).sqnr_db(frozenset(), [0]))
 
     assert of_the_blurred() > 25
-    short = replace(RANGE_RULES["min-max"], reaches_far=False)
-    monkeypatch.setitem(RANGE_RULES, "min-max", short)
-    assert of_the_blurred() < 10
+    far, short = RANGE_RULES["min-max"], replace(RANGE_RULES["min-max"], reaches_far=False)
+    with monkeypatch.context() as patched:
+        patched.setitem(RANGE_RULES, "min-max", short)
+        assert of_the_blurred() < 10
     assert RANGE_RULES["histogram"].observed(calibration) == calibration
+    for module in (executorch_quantize, executorch_ranges):
+        monkeypatch.setattr(module, "RANGE_RULES", {"short": short, "min-max": far})
+    chosen = choose_precision(network, calibration, GATE_DB)
+    assert chosen.rule == "min-max"
+    assert chosen.held_out_db["short"] < 12

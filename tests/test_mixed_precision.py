@@ -24,6 +24,7 @@ class Additive:
     """
 
     samples = 20
+    blurred = 0
     hard = 13
 
     def __init__(self, noise: dict[str, float], chains: Sequence[frozenset[str]] = (), **multiply_adds: int) -> None:
@@ -54,6 +55,17 @@ def test_the_one_layer_to_blame_is_kept_and_no_other_of_its_kind():
     choice = choose(Additive(QUIET | {"norm_0": 1e-6, "norm_1": 0.1, "norm_2": 1e-6}), GATE_DB)
     assert choice.names == {"norm_1"}
     assert choice.before_db < GATE_DB < GATE_DB + MARGIN_DB <= choice.after_db
+
+
+def test_samples_out_of_focus_decide_too_and_need_no_margin():
+    """Between the gate and the margin lies what is good enough for the last sample alone, which is out of focus."""
+    network = Additive(QUIET | {"norm_0": 10 ** (-(GATE_DB + MARGIN_DB / 2) / 10)})
+    network.hard = network.samples - 1
+    assert choose(network, GATE_DB).names == {"norm_0"}
+    network.blurred = 1
+    assert not choose(network, GATE_DB).kept
+    network.noise["norm_0"] = 10 ** (-(GATE_DB - 0.1) / 10)
+    assert choose(network, GATE_DB).names == {"norm_0"}
 
 
 def test_a_chain_is_kept_whole_though_no_part_of_it_alone_helps():

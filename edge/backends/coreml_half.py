@@ -40,7 +40,7 @@ class HalfSimulation:
         self._halves = {id(step): _with_half_constants(step) for step in program.steps}
         self._makers = _makers(program)
         self._expected: dict[int, dict[str, np.ndarray]] = {}
-        self.samples = len(next(iter(samples.values())))
+        self.samples, self.blurred = len(next(iter(samples.values()))), 0
         self.layers = _layers(program)
 
     def layer_of(self, value: str) -> str:

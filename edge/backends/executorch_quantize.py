@@ -46,6 +46,11 @@ def _configuration(observer: type) -> QuantizationConfig:
     return QuantizationConfig(activation, activation, weight, plain.bias, plain.is_qat)
 
 
+def with_blurred(samples: Samples) -> Samples:
+    """These samples, and behind them the same out of focus."""
+    return [*samples, *(tuple(map(out_of_focus, sample)) for sample in samples)]
+
+
 @dataclass(frozen=True)
 class RangeRule:
     """How an activation's range is taken from what is observed.
@@ -60,12 +65,7 @@ class RangeRule:
 
     def observed(self, calibration: Samples) -> Samples:
         """What the observers are to see of these samples."""
-        if not self.reaches_far:
-            return calibration
-        blurred = [
-            tuple(out_of_focus(value) if value.ndim == 4 else value for value in sample) for sample in calibration
-        ]
-        return [*calibration, *blurred]
+        return with_blurred(calibration) if self.reaches_far else calibration
 
 
 RANGE_RULES = {

@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe, with_observers
+from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe, with_blurred, with_observers
 from edge.backends.executorch_simulation import Exact, PreparedSimulation
-from edge.quantisation.search import Choice, Layer, choose
+from edge.quantisation.search import Choice, Layer, choose, judged_db
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Precision:
 
     Attributes:
         rule: one of ``RANGE_RULES``.
-        held_out_db: by the rule's name, the worst sample's SQNR with ranges that others gave.
+        held_out_db: by the rule's name, the worst sample's SQNR with ranges that others gave, see ``judged_db``.
         layers: that could stay in float.
         choice: of those that do.
         observed: the program with the rule's observers, which saw all calibration samples.
@@ -69,7 +69,7 @@ class _Rules:
     def __init__(self, program: Callable[[], ExportedProgram], calibration: Samples) -> None:
         middle, end = len(calibration) // 2, len(calibration)
         halves = range(middle), range(middle, end)
-        self._calibration = calibration
+        self._calibration, self._judged = calibration, with_blurred(calibration)
         self._exact: Exact = {}
         self._prepared = {rule: with_observers(program(), rule) for rule in RANGE_RULES}
         self._crossed = {rule: [self._of_half(rule, *each) for each in (halves, halves[::-1])] for rule in RANGE_RULES}
@@ -77,7 +77,7 @@ class _Rules:
     def held_out_db(self, kept: frozenset[str]) -> dict[str, float]:
         """By the rule's name, the worst sample's SQNR with ranges that others gave and these layers in float."""
         return {
-            rule: min(min(self._simulation(observed).sqnr_db(kept, unseen)) for observed, unseen in crossed)
+            rule: min(min(judged_db(self._simulation(observed), kept, unseen)) for observed, unseen in crossed)
             for rule, crossed in self._crossed.items()
         }
 
@@ -90,10 +90,11 @@ class _Rules:
 
     def _of_half(self, rule: str, seen: Sequence[int], unseen: Sequence[int]) -> tuple[GraphModule, Sequence[int]]:
         samples = [self._calibration[index] for index in seen]
-        return observe(_apart(self._prepared[rule]), rule, samples), unseen
+        out_of_focus = [len(self._calibration) + index for index in unseen]
+        return observe(_apart(self._prepared[rule]), rule, samples), [*unseen, *out_of_focus]
 
     def _simulation(self, observed: GraphModule) -> PreparedSimulation:
-        return PreparedSimulation(observed, self._calibration, self._exact)
+        return PreparedSimulation(observed, self._judged, self._exact, blurred=len(self._calibration))
 
 
 def _best(held_out: dict[str, float]) -> str:

@@ -47,19 +47,22 @@ Exact = dict[int, list[np.ndarray]]
 class PreparedSimulation:
     """The simulation of a prepared program: the graph with observers, calibrated, before it is converted."""
 
-    def __init__(self, observed: GraphModule, samples: Sequence[tuple[Tensor, ...]], exact: Exact) -> None:
+    def __init__(
+        self, observed: GraphModule, samples: Sequence[tuple[Tensor, ...]], exact: Exact, blurred: int = 0
+    ) -> None:
         """Read the observers' ranges.
 
         Args:
             observed: by ``prepare_pt2e``, calibrated; not changed.
             samples: calibration samples, each a tuple of the program's inputs.
             exact: receives what is missing in it; simulations of one program and the same samples share it.
+            blurred: how many of the last samples are out of focus.
         """
         self._inputs = samples
         self._network = _Network(observed)
         self._exact = exact
         self.layers = tuple(_layer(node) for node in observed.graph.nodes if _is_layer(node))
-        self.samples = len(samples)
+        self.samples, self.blurred = len(samples), blurred
         self._everything = frozenset(layer.name for layer in self.layers)
 
     def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> Iterator[float]:

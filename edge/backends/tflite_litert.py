@@ -8,10 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import litert_torch
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edge.backends import tflite, tflite_biases, tflite_quantize, tflite_ranks, tflite_simulation, tflite_softmax
+from edge.calibration.focus import out_of_focus
 from edge.quantisation.notes import mixed_precision_notes
 from edge.quantisation.search import choose
 from edge.quantisation.timing import fastest_seconds
@@ -85,10 +87,17 @@ def _tool(precision: str) -> Tool:
     return Tool(" + ".join(tools), " + ".join(map(version, tools)))
 
 
+def _out_of_focus(samples: np.ndarray) -> np.ndarray:
+    """Images (N, H, W, C) out of focus, anything else as it is."""
+    return _to_nhwc(out_of_focus(_to_nchw(torch.from_numpy(samples)))).numpy()
+
+
 def _emit_int8(job: EmitJob, prepared: bytes) -> EmittedFile:
-    samples = tflite.calibration_samples(job)
+    sharp = tflite.calibration_samples(job)
+    samples = {name: np.concatenate([array, _out_of_focus(array)]) for name, array in sharp.items()}
+    blurred = len(next(iter(sharp.values())))
     calibrated = tflite_quantize.Calibrated(prepared, samples, job.threads)
-    simulation = tflite_simulation.FileSimulation(prepared, calibrated, samples, job.threads)
+    simulation = tflite_simulation.FileSimulation(prepared, calibrated, samples, blurred, job.threads)
     choice = choose(simulation, job.target["gates"]["int8"]["sqnr_db"])
     path = tflite.destination(job, "int8")
     path.write_bytes(calibrated.to_int8(choice.names))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ai_edge_quantizer import qtyping, recipe
 from ai_edge_quantizer.algorithm_manager import AlgorithmName
 from ai_edge_quantizer.calibrator import Calibrator
@@ -16,7 +15,6 @@ from ai_edge_quantizer.recipe_manager import RecipeManager
 from ai_edge_quantizer.utils import qsv_utils, tfl_flatbuffer_utils
 
 from edge.backends import tflite_channel_scales, tflite_file
-from edge.calibration.focus import out_of_focus
 
 _SIGNATURE = "serving_default"
 
@@ -51,8 +49,7 @@ def to_float16_weights(model: bytes, destination: Path) -> None:
 class Calibrated:
     """A float32 file whose activations' ranges are known, from which int8 files are made.
 
-    A range goes from the smallest to the largest value over the samples as they are and out of focus, see
-    ``edge.calibration.focus``.
+    A range goes from the smallest to the largest value over the samples.
     """
 
     def __init__(self, model: bytes, samples: dict[str, np.ndarray], threads: int) -> None:
@@ -67,10 +64,8 @@ class Calibrated:
         self._exact = tflite_channel_scales.exact_layers(model)
         # The true minimum and maximum: the default is a moving average, which clips what only some samples reach.
         calibrator = Calibrator(model, num_threads=threads, qsv_update_func=qsv_utils.min_max_update)
-        blurred = {name: _blurred(array) for name, array in samples.items()}
         feeds = [
-            {name: array[index : index + 1] for name, array in variant.items()}
-            for variant in (samples, blurred)
+            {name: array[index : index + 1] for name, array in samples.items()}
             for index in range(len(next(iter(samples.values()))))
         ]
         calibrator.calibrate({_SIGNATURE: feeds}, _int8_rules(frozenset()))
@@ -87,13 +82,6 @@ class Calibrated:
         quantised = _in_one_piece(quantizer.quantize(self._ranges, enable_progress_report=False).quantized_model)
         tflite_channel_scales.mend(quantised, self._exact)
         return tflite_file.pack(quantised)
-
-
-def _blurred(samples: np.ndarray) -> np.ndarray:
-    """Images (N, H, W, C) out of focus; anything else as it is."""
-    if samples.ndim != 4:
-        return samples
-    return out_of_focus(torch.from_numpy(samples).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def scope(operator: Any, subgraph: Any) -> str:

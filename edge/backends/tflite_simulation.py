@@ -17,19 +17,22 @@ from edge.quantisation.search import Layer
 class FileSimulation:
     """The quantizer is quick enough to make each file that is asked for; LiteRT runs it with the host's kernels."""
 
-    def __init__(self, model: bytes, calibrated: Calibrated, samples: dict[str, np.ndarray], threads: int) -> None:
+    def __init__(
+        self, model: bytes, calibrated: Calibrated, samples: dict[str, np.ndarray], blurred: int, threads: int
+    ) -> None:
         """List the operators.
 
         Args:
             model: the float32 .tflite file.
             calibrated: the same, with ranges.
             samples: calibration samples (N, ...) by name of the signature's input, in the file's layout.
+            blurred: how many of the last samples are out of focus.
             threads: for the interpreter.
         """
         self._calibrated, self._inputs, self._threads = calibrated, samples, threads
         self._exact = self._runner(model)
         self._expected: dict[int, dict[str, Array]] = {}
-        self.samples = len(next(iter(samples.values())))
+        self.samples, self.blurred = len(next(iter(samples.values()))), blurred
         self.layers = _layers(model)
 
     def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> Iterator[float]:

@@ -20,9 +20,9 @@ and not hours.
 The noise is measured with the layer alone in the low precision, not with it alone in float: where five layers are each
 enough to spoil the result, freeing one of them changes nothing.
 
-What is asked for is the calibration samples' SQNR against the float program. The check samples are for the gate. All
-calibration samples say whether the low precision throughout is good enough; those that it does worst on decide the
-rest.
+What is asked for is the calibration samples' SQNR against the float program, of those as they are and of those out of
+focus (``edge.calibration.focus``). The check samples are for the gate. All calibration samples say whether the low
+precision throughout is good enough; those that it does worst on decide the rest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from itertools import groupby
 from typing import Protocol
 
 MARGIN_DB = 1.5
-"""How far over the gate the calibration samples have to come: the check samples, which are others, may be worse."""
+"""How far over the gate the calibration samples have to come: the check samples, which are others, may be worse. Those
+out of focus are worse already: for them the gate is enough."""
 
 LARGEST_FLOAT_SHARE = 0.25
 """Of the network's multiply-adds. An artifact that computes more than this in float has not its name's precision."""
@@ -76,6 +77,10 @@ class Simulation(Protocol):
     @property
     def samples(self) -> int:
         """How many calibration samples there are."""
+
+    @property
+    def blurred(self) -> int:
+        """How many of the last of them are out of focus."""
 
     def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> Iterator[float]:
         """Of each of these calibration samples against the float program, in dB; of several outputs the worst.
@@ -119,8 +124,8 @@ class Choice:
 
     Attributes:
         goal_db: SQNR asked for, margin included.
-        before_db: with no layer in float.
-        after_db: with those kept that are kept.
+        before_db: with no layer in float; of the worst sample, see ``judged_db``.
+        after_db: with those kept that are kept; of the worst sample.
         kept: the noisiest first; empty where none is needed, or nothing helps.
         refused: why nothing is kept though the goal is missed; "" if it is reached.
     """
@@ -146,11 +151,11 @@ class _Judge:
 
     def reached_db(self, kept: frozenset[str]) -> float:
         """The worst sample's SQNR with these layers in float."""
-        return min(self.simulation.sqnr_db(kept, self.hardest))
+        return min(judged_db(self.simulation, kept, self.hardest))
 
     def reaches(self, kept: frozenset[str], goal: float) -> bool:
         """Whether every sample reaches the goal with these layers in float; the first that does not ends it."""
-        return all(reached >= goal for reached in self.simulation.sqnr_db(kept, self.hardest))
+        return all(reached >= goal for reached in judged_db(self.simulation, kept, self.hardest))
 
     def alone_db(self, layers: Sequence[Layer]) -> float:
         """The hardest sample's SQNR with these layers in the low precision and all others in float.
@@ -158,7 +163,14 @@ class _Judge:
         It is asked for many times, puts kinds and layers in order, and decides nothing: one sample will do.
         """
         others = {layer.name for layer in self.simulation.layers} - {layer.name for layer in layers}
-        return min(self.simulation.sqnr_db(frozenset(others), self.hardest[:1]))
+        return min(judged_db(self.simulation, frozenset(others), self.hardest[:1]))
+
+
+def judged_db(simulation: Simulation, kept: frozenset[str], samples: Sequence[int]) -> Iterator[float]:
+    """Of each of these samples the SQNR; those out of focus, which need no margin, get it as a present."""
+    sharp = simulation.samples - simulation.blurred
+    for sample, reached in zip(samples, simulation.sqnr_db(kept, samples), strict=True):
+        yield reached if sample < sharp else reached + MARGIN_DB
 
 
 def choose(simulation: Simulation, gate_db: float) -> Choice:
@@ -170,7 +182,7 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
     """
     goal = gate_db + MARGIN_DB
     everything = range(simulation.samples)
-    throughout = list(simulation.sqnr_db(frozenset(), everything))
+    throughout = list(judged_db(simulation, frozenset(), everything))
     before = min(throughout)
     if before >= goal:
         return Choice(goal, before, before)
@@ -183,7 +195,7 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
         _LOG.info("with %d layers in float leaves %.0f %% of the multiply-adds there", len(kept), 100 * share)
         kept = _fewest(judge, sorted(_measured(judge, simulation.layers), key=_price), goal)
         share = _share(simulation, kept)
-    after = min(simulation.sqnr_db(_names(kept), everything))
+    after = min(judged_db(simulation, _names(kept), everything))
     _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), after)
     if share > LARGEST_FLOAT_SHARE:
         refused = (
