@@ -32,7 +32,7 @@ class Format:
         runs_with: what executes it on the device.
         precisions: those the family offers here, and what each means.
         converters: by name; the first is the default.
-        limit_s: a worker that takes longer is ended.
+        limit_s: a worker that says nothing for longer is ended.
         target_section: table of the target's profile the backend cannot do without, "" if it needs none.
     """
 

@@ -165,8 +165,8 @@ def _peak_memory_mb(pid: int) -> int:
     return next((int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
 
 
-def _watch(process: subprocess.Popen[bytes], limit_s: float, on_poll: Callable[[], None]) -> tuple[int, int, bool]:
-    """Wait for the end; exit status, peak memory in MB, and whether the limit was passed."""
+def _watch(process: subprocess.Popen[bytes], limit_s: float, on_poll: Callable[[], bool]) -> tuple[int, int, bool]:
+    """Wait for the end; exit status, peak memory in MB, and whether the limit was passed without a sign of life."""
     deadline = time.monotonic() + limit_s
     timed_out = False
     peak = 0
@@ -179,7 +179,8 @@ def _watch(process: subprocess.Popen[bytes], limit_s: float, on_poll: Callable[[
             timed_out = True
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-        on_poll()
+        if on_poll():
+            deadline = time.monotonic() + limit_s
         time.sleep(POLL_S)
 
 
@@ -192,7 +193,7 @@ def execute(
     log: Path,
     output: Path | None = None,
     source: Path | None = None,
-    on_poll: Callable[[], None] = lambda: None,
+    on_poll: Callable[[], bool] = lambda: False,
 ) -> Exit:
     """Run a command in a process group of its own until it ends, its limit passes, or the session is over.
 
@@ -200,11 +201,11 @@ def execute(
         command: program and arguments.
         environment: all its variables.
         folder: where it runs.
-        limit_s: seconds it may take.
+        limit_s: seconds it may take, or go on after its last sign of life.
         log: gets what it prints, after what is there already.
         output: gets what it prints on stdout, so that the log has only the rest.
         source: what it reads on stdin; nothing by default.
-        on_poll: called every now and then while it runs.
+        on_poll: called every now and then while it runs; says whether there was a sign of life.
 
     Raises:
         Ended: the session is over.
@@ -232,7 +233,7 @@ def execute(
         with _live_guard:
             _live.discard(process.pid)
     if timed_out:
-        reason = f"ended after its limit of {limit_s:g} s"
+        reason = f"ended after its limit of {limit_s:g} s without a sign of life"
     elif code < 0:
         reason = f"died with {signal.Signals(-code).name}"
     else:
@@ -258,7 +259,7 @@ def work(
         job: JSON-ready.
         environment: name of the Python environment, which must be ready.
         threads: how many the worker may use.
-        limit_s: seconds it may take.
+        limit_s: seconds it may go on without an event.
         desk: folder that gets the job, the events, and the log.
         on_event: called with each event as it arrives.
         module: the far side, called with the job's and the events' files.
@@ -273,11 +274,13 @@ def work(
     events_file.write_text("", encoding="utf-8")
     events: list[dict[str, Any]] = []
 
-    def collect() -> None:
+    def collect() -> bool:
+        known = len(events)
         complete = events_file.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
-        for line in complete[len(events) :]:
+        for line in complete[known:]:
             events.append(json.loads(line))
             on_event(events[-1])
+        return len(events) > known
 
     command = [str(environments.python(environment)), "-m", module, str(job_file), str(events_file)]
     end = execute(command, {**surroundings(threads), **variables}, desk, limit_s, log=log, on_poll=collect)
@@ -300,7 +303,7 @@ def emit(
     Args:
         job: what to emit; ``job.folder`` receives the files.
         environment: name of the Python environment, which must be ready.
-        limit_s: seconds one worker may take.
+        limit_s: seconds a worker may go on without an event.
         on_event: called with each event as it arrives.
 
     Returns:

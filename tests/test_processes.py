@@ -44,6 +44,12 @@ def test_a_hang_ends_at_its_limit_with_its_children(tiny: TinyNetwork, tmp_path:
             time.sleep(0.1)
 
 
+def test_slow_work_that_tells_of_its_progress_is_no_hang(tiny: TinyNetwork, tmp_path: Path):
+    results = emit(tiny, tmp_path, "is_slow", "fp32", limit_s=5)
+    assert results["fp32"].status == "emitted"
+    assert results["fp32"].seconds > 5
+
+
 def test_an_exception_is_one_line(tiny: TinyNetwork, tmp_path: Path):
     results = emit(tiny, tmp_path, "raises", "fp32", "int8")
     assert {r.status for r in results.values()} == {"failed"}

@@ -13,6 +13,7 @@ by either rule. So where some are to stay in float, the rules are judged once mo
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,8 @@ from torch.fx import GraphModule
 from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe, with_blurred, with_observers
 from edge.backends.executorch_simulation import Exact, PreparedSimulation
 from edge.quantisation.search import Choice, Layer, choose, judged_db
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,19 +79,24 @@ class _Rules:
 
     def held_out_db(self, kept: frozenset[str]) -> dict[str, float]:
         """By the rule's name, the worst sample's SQNR with ranges that others gave and these layers in float."""
-        return {
-            rule: min(min(judged_db(self._simulation(observed), kept, unseen)) for observed, unseen in crossed)
-            for rule, crossed in self._crossed.items()
-        }
+        held_out: dict[str, float] = {}
+        for rule, crossed in self._crossed.items():
+            held_out[rule] = min(
+                min(judged_db(self._simulation(observed), kept, unseen)) for observed, unseen in crossed
+            )
+            _LOG.info("with ranges by %s of other samples gives %.1f dB", rule, held_out[rule])
+        return held_out
 
     def precision(self, held_out: dict[str, float], gate_db: float) -> Precision:
         """The better rule with the ranges of all samples, and the layers that it needs in float."""
         rule = _best(held_out)
+        _LOG.info("observing the ranges of all samples by %s", rule)
         observed = observe(_apart(self._prepared[rule]), rule, self._calibration)
         simulation = self._simulation(observed)
         return Precision(rule, held_out, simulation.layers, choose(simulation, gate_db), observed)
 
     def _of_half(self, rule: str, seen: Sequence[int], unseen: Sequence[int]) -> tuple[GraphModule, Sequence[int]]:
+        _LOG.info("observing the ranges of %d samples by %s", len(seen), rule)
         samples = [self._calibration[index] for index in seen]
         out_of_focus = [len(self._calibration) + index for index in unseen]
         return observe(_apart(self._prepared[rule]), rule, samples), [*unseen, *out_of_focus]

@@ -270,7 +270,9 @@ def _price(ranked: _Ranked) -> tuple[float, float]:
 
 def _fewest(judge: _Judge, ranked: Sequence[_Ranked], goal: float) -> tuple[Kept, ...]:
     """The layers that the goal needs, of groups in the order in which they are to be kept."""
-    needed = _without_needless(judge, _shortest(judge, ranked, goal), goal)
+    shortest = _shortest(judge, ranked, goal)
+    _LOG.info("the first %d of %d are enough: asking for each whether it is needed", len(shortest), len(ranked))
+    needed = _without_needless(judge, shortest, goal)
     return tuple(Kept(layer, each.alone_db) for each in needed for layer in each.group)
 
 
