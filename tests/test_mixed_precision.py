@@ -68,6 +68,21 @@ def test_samples_out_of_focus_decide_too_and_need_no_margin():
     assert choose(network, GATE_DB).names == {"norm_0"}
 
 
+class OneOfAnotherKind(Additive):
+    """The last sample's noise is of a layer of its own, and small beside that of all others."""
+
+    def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> Iterator[float]:
+        for sample in samples:
+            layer = "norm_1" if sample == self.samples - 1 else "norm_0"
+            yield np.inf if layer in kept else -10 * np.log10(self.noise[layer])
+
+
+def test_a_sample_that_is_hard_for_another_reason_is_not_overlooked():
+    choice = choose(OneOfAnotherKind(QUIET | {"norm_0": 0.5, "norm_1": 0.1}), GATE_DB)
+    assert choice.names == {"norm_0", "norm_1"}
+    assert choice.after_db == np.inf
+
+
 def test_a_chain_is_kept_whole_though_no_part_of_it_alone_helps():
     """Three operators of a normalisation pass the same variance on: in float it has to stay in all of them."""
     chain = frozenset({"mean_1", "add_1", "rsqrt_1"})

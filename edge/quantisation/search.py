@@ -22,7 +22,8 @@ enough to spoil the result, freeing one of them changes nothing.
 
 What is asked for is the calibration samples' SQNR against the float program, of those as they are and of those out of
 focus (``edge.calibration.focus``). The check samples are for the gate. All calibration samples say whether the low
-precision throughout is good enough; those that it does worst on decide the rest.
+precision throughout is good enough; those that it does worst on decide the rest. All are asked again at the end, and
+where some that did not decide miss the goal then, the search begins anew with those among them.
 """
 
 from __future__ import annotations
@@ -46,6 +47,12 @@ MEASUREMENTS = 64
 
 HARDEST = 8
 """Calibration samples that decide: those that the low precision throughout does worst on."""
+
+OVERLOOKED = 4
+"""Samples that decide, too, if they are the worst once the layers that spoil the others are in float."""
+
+ROUNDS = 3
+"""Searches at most."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -187,23 +194,36 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
     if before >= goal:
         return Choice(goal, before, before)
     _LOG.info("throughout gives %.1f dB, %.1f dB are needed: looking for the layers to blame", before, goal)
-    judge = _Judge(simulation, tuple(sorted(everything, key=throughout.__getitem__)[:HARDEST]))
+    deciding = tuple(sorted(everything, key=throughout.__getitem__)[:HARDEST])
+    for _ in range(ROUNDS):
+        kept = _search(_Judge(simulation, deciding), goal)
+        share = _share(simulation, kept)
+        if share > LARGEST_FLOAT_SHARE:
+            refused = (
+                f"mixed precision would leave {share:.0%} of the multiply-adds in float, and {LARGEST_FLOAT_SHARE:.0%} "
+                f"is the most that may stay"
+            )
+            return Choice(goal, before, before, refused=refused)
+        reached = list(judged_db(simulation, _names(kept), everything))
+        after = min(reached)
+        _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), after)
+        missing = [sample for sample in everything if reached[sample] < goal]
+        overlooked = sorted(set(missing) - set(deciding), key=reached.__getitem__)[:OVERLOOKED]
+        if not overlooked:
+            break
+        deciding = (*overlooked, *deciding)
+    return Choice(goal, before, after, kept)
+
+
+def _search(judge: _Judge, goal: float) -> tuple[Kept, ...]:
+    """The layers that the goal needs on the samples that decide."""
     ranked = sorted(_measured(judge, _suspects(judge, goal)), key=lambda each: each.alone_db)
     kept = _fewest(judge, ranked, goal)
-    share = _share(simulation, kept)
+    share = _share(judge.simulation, kept)
     if share > LARGEST_FLOAT_SHARE:
         _LOG.info("with %d layers in float leaves %.0f %% of the multiply-adds there", len(kept), 100 * share)
-        kept = _fewest(judge, sorted(_measured(judge, simulation.layers), key=_price), goal)
-        share = _share(simulation, kept)
-    after = min(judged_db(simulation, _names(kept), everything))
-    _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), after)
-    if share > LARGEST_FLOAT_SHARE:
-        refused = (
-            f"mixed precision would leave {share:.0%} of the multiply-adds in float, and {LARGEST_FLOAT_SHARE:.0%} is "
-            f"the most that may stay"
-        )
-        return Choice(goal, before, before, refused=refused)
-    return Choice(goal, before, after, kept)
+        kept = _fewest(judge, sorted(_measured(judge, judge.simulation.layers), key=_price), goal)
+    return kept
 
 
 def float_share(layers: Sequence[Layer], kept: Sequence[Layer]) -> float:
