@@ -97,21 +97,34 @@ class Tight(Clipping):
     part = 0.85
 
 
-def test_rules_are_judged_without_the_layers_that_int8_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With those in int8, the rule that suits nothing else suits them."""
+def with_peak() -> ExportedProgram:
+    torch.manual_seed(0)
+    return torch.export.export(Peak().eval(), (torch.zeros(1, 3, 16, 16),))
 
-    def network() -> ExportedProgram:
-        torch.manual_seed(0)
-        return torch.export.export(Peak().eval(), (torch.zeros(1, 3, 16, 16),))
 
+@pytest.fixture
+def tight_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     tight = RangeRule(executorch_quantize._configuration(Tight), reaches_far=False)
     rules = {"tight": tight, "min-max": RANGE_RULES["min-max"]}
     for module in (executorch_quantize, executorch_ranges):
         monkeypatch.setattr(module, "RANGE_RULES", rules)
-    calibration = images(8, seed=1)
-    throughout = executorch_ranges._Rules(network, calibration).held_out_db(frozenset())
+    throughout = executorch_ranges._Rules(with_peak, images(8, seed=1)).held_out_db(frozenset())
     assert throughout["min-max"] < throughout["tight"] < GATE_DB
-    chosen = choose_precision(network, calibration, GATE_DB)
+
+
+@pytest.mark.usefixtures("tight_or_not")
+def test_where_one_rule_would_leave_too_much_in_float_the_other_is_tried() -> None:
+    """A gate that the convolution does not reach with the first rule, and it is all of the multiply-adds."""
+    chosen = choose_precision(with_peak, images(8, seed=1), GATE_DB + 15)
+    assert not chosen.choice.refused
+    assert chosen.choice.names == {"add", "mul"}
+    assert chosen.rule == "min-max"
+
+
+@pytest.mark.usefixtures("tight_or_not")
+def test_rules_are_judged_without_the_layers_that_int8_cannot_do() -> None:
+    """With those in int8, the rule that suits nothing else suits them."""
+    chosen = choose_precision(with_peak, images(8, seed=1), GATE_DB)
     assert chosen.choice.names == {"add", "mul"}
     assert chosen.rule == "min-max"
     assert chosen.held_out_db["tight"] + 6 < chosen.held_out_db["min-max"]

@@ -7,7 +7,8 @@ and rounds everything coarser. Which one a network needs is measured by cross-va
 samples is judged with the ranges of the other half.
 
 Layers that int8 cannot do without losing the network hide that difference: with them in int8 ShiftwiseConv is at 5 dB
-by either rule. So where some are to stay in float, the rules are judged once more without them.
+by either rule. So where some are to stay in float, the rules are judged once more without them; and where one rule
+would leave too much in float, the other one is tried.
 """
 
 from __future__ import annotations
@@ -56,13 +57,16 @@ def choose_precision(program: Callable[[], ExportedProgram], calibration: Sample
         gate_db: the target's gate of int8's SQNR.
     """
     rules = _Rules(program, calibration)
-    first = rules.precision(rules.held_out_db(frozenset()), gate_db)
-    if not first.choice.kept:
+    held_out = rules.held_out_db(frozenset())
+    first = rules.precision(_best(held_out), gate_db, held_out)
+    if not (first.choice.kept or first.choice.refused):
         return first
-    held_out = rules.held_out_db(first.choice.names)
-    if _best(held_out) == first.rule:
-        return replace(first, held_out_db=held_out)
-    second = rules.precision(held_out, gate_db)
+    if first.choice.kept:
+        held_out = rules.held_out_db(first.choice.names)
+        if _best(held_out) == first.rule:
+            return replace(first, held_out_db=held_out)
+    (other,) = held_out.keys() - {first.rule}
+    second = rules.precision(other, gate_db, held_out)
     return first if second.choice.refused else second
 
 
@@ -87,9 +91,8 @@ class _Rules:
             _LOG.info("with ranges by %s of other samples gives %.1f dB", rule, held_out[rule])
         return held_out
 
-    def precision(self, held_out: dict[str, float], gate_db: float) -> Precision:
-        """The better rule with the ranges of all samples, and the layers that it needs in float."""
-        rule = _best(held_out)
+    def precision(self, rule: str, gate_db: float, held_out: dict[str, float]) -> Precision:
+        """A rule with the ranges of all samples, and the layers that it needs in float."""
         _LOG.info("observing the ranges of all samples by %s", rule)
         observed = observe(_apart(self._prepared[rule]), rule, self._calibration)
         simulation = self._simulation(observed)
