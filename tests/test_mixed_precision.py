@@ -83,6 +83,15 @@ def test_a_sample_that_is_hard_for_another_reason_is_not_overlooked():
     assert choice.after_db == np.inf
 
 
+@pytest.mark.parametrize(("reached_db", "refused"), [(GATE_DB + 0.5, False), (GATE_DB - 0.5, True)])
+def test_what_holds_the_gate_is_not_given_up_for_the_margin(reached_db: float, refused: bool):
+    """What one sample lacks is in most of the network, and with that in int8 it holds the gate, or not."""
+    noise = {"norm_0": 0.5, "norm_1": 10 ** (-reached_db / 10)}
+    choice = choose(OneOfAnotherKind(QUIET | noise, norm_1=900, conv_0=100), GATE_DB)
+    assert choice.names == (set() if refused else {"norm_0"})
+    assert bool(choice.refused) is refused
+
+
 def test_a_chain_is_kept_whole_though_no_part_of_it_alone_helps():
     """Three operators of a normalisation pass the same variance on: in float it has to stay in all of them."""
     chain = frozenset({"mean_1", "add_1", "rsqrt_1"})

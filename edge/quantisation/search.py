@@ -195,24 +195,34 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
         return Choice(goal, before, before)
     _LOG.info("throughout gives %.1f dB, %.1f dB are needed: looking for the layers to blame", before, goal)
     deciding = tuple(sorted(everything, key=throughout.__getitem__)[:HARDEST])
+    choice = Choice(goal, before, before)
     for _ in range(ROUNDS):
         kept = _search(_Judge(simulation, deciding), goal)
-        share = _share(simulation, kept)
-        if share > LARGEST_FLOAT_SHARE:
-            refused = (
-                f"mixed precision would leave {share:.0%} of the multiply-adds in float, and {LARGEST_FLOAT_SHARE:.0%} "
-                f"is the most that may stay"
+        if refused := _refusal(_share(simulation, kept)):
+            # Where an earlier search holds the gate, it is for the margin alone that too much would stay.
+            return (
+                choice if choice.kept and choice.after_db >= gate_db else Choice(goal, before, before, refused=refused)
             )
-            return Choice(goal, before, before, refused=refused)
         reached = list(judged_db(simulation, _names(kept), everything))
-        after = min(reached)
-        _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), after)
+        choice = Choice(goal, before, min(reached), kept)
+        _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), choice.after_db)
         missing = [sample for sample in everything if reached[sample] < goal]
         overlooked = sorted(set(missing) - set(deciding), key=reached.__getitem__)[:OVERLOOKED]
         if not overlooked:
             break
+        _LOG.info("samples that did not decide miss the goal: once more, with the worst of them")
         deciding = (*overlooked, *deciding)
-    return Choice(goal, before, after, kept)
+    return choice
+
+
+def _refusal(share: float) -> str:
+    """Why so much of the multiply-adds cannot stay in float; "" if it can."""
+    if share <= LARGEST_FLOAT_SHARE:
+        return ""
+    return (
+        f"mixed precision would leave {share:.0%} of the multiply-adds in float, and {LARGEST_FLOAT_SHARE:.0%} is the "
+        f"most that may stay"
+    )
 
 
 def _search(judge: _Judge, goal: float) -> tuple[Kept, ...]:
