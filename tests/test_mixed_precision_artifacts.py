@@ -130,7 +130,7 @@ def test_a_network_with_outliers_everywhere_misses_its_gate_and_says_why(tmp_pat
     measured = measure({"logits": oracle}, {"logits": oracle.astype(np.float32)}, {"logits": logits}, 0.0)
     reason = judge(measured, None, file.notes, targets.load("cortex-a72").gates["int8"])
     assert "at least 20 expected" in reason
-    assert "of the multiply-adds in float, and 25% is the most that may stay" in reason
+    assert "75% of the multiply-adds in float, and 25% is the most that may stay" in reason
     assert "kept" not in file.notes["mixed_precision"]
 
 

@@ -199,15 +199,14 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
     for _ in range(ROUNDS):
         kept = _search(_Judge(simulation, deciding), goal)
         if refused := _refusal(_share(simulation, kept)):
-            # Where an earlier search holds the gate, it is for the margin alone that too much would stay.
-            return (
-                choice if choice.kept and choice.after_db >= gate_db else Choice(goal, before, before, refused=refused)
-            )
+            if choice.kept and choice.after_db >= gate_db:
+                return choice  # it holds the gate: too much would stay for the margin alone
+            return Choice(goal, before, before, refused=refused)
         reached = list(judged_db(simulation, _names(kept), everything))
         choice = Choice(goal, before, min(reached), kept)
         _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), choice.after_db)
-        missing = [sample for sample in everything if reached[sample] < goal]
-        overlooked = sorted(set(missing) - set(deciding), key=reached.__getitem__)[:OVERLOOKED]
+        missing = {sample for sample in everything if reached[sample] < goal}
+        overlooked = sorted(missing.difference(deciding), key=reached.__getitem__)[:OVERLOOKED]
         if not overlooked:
             break
         _LOG.info("samples that did not decide miss the goal: once more, with the worst of them")
