@@ -12,7 +12,7 @@ from edge import targets
 from edge.parity.agreement import Agreement
 from edge.parity.gates import judge, judge_bits
 from edge.parity.metrics import measure
-from edge.quantisation.search import LARGEST_FLOAT_SHARE, MARGIN_DB, MEASUREMENTS, Layer, choose
+from edge.quantisation.search import BLURRED_MARGIN_DB, LARGEST_FLOAT_SHARE, MARGIN_DB, MEASUREMENTS, Layer, choose
 
 GATE_DB = 20.0
 
@@ -57,14 +57,14 @@ def test_the_one_layer_to_blame_is_kept_and_no_other_of_its_kind():
     assert choice.before_db < GATE_DB < GATE_DB + MARGIN_DB <= choice.after_db
 
 
-def test_samples_out_of_focus_decide_too_and_need_no_margin():
-    """Between the gate and the margin lies what is good enough for the last sample alone, which is out of focus."""
-    network = Additive(QUIET | {"norm_0": 10 ** (-(GATE_DB + MARGIN_DB / 2) / 10)})
+def test_samples_out_of_focus_decide_too_with_a_margin_of_their_own():
+    """Between the two margins lies what is good enough for the last sample alone, which is out of focus."""
+    network = Additive(QUIET | {"norm_0": 10 ** (-(GATE_DB + BLURRED_MARGIN_DB + 0.1) / 10)})
     network.hard = network.samples - 1
     assert choose(network, GATE_DB).names == {"norm_0"}
     network.blurred = 1
     assert not choose(network, GATE_DB).kept
-    network.noise["norm_0"] = 10 ** (-(GATE_DB - 0.1) / 10)
+    network.noise["norm_0"] = 10 ** (-(GATE_DB + BLURRED_MARGIN_DB - 0.1) / 10)
     assert choose(network, GATE_DB).names == {"norm_0"}
 
 
@@ -129,6 +129,15 @@ def test_an_int8_artifact_that_would_be_mostly_float_is_refused_in_words(share: 
     assert choice.names == (frozenset() if refused else {"linear_0"})
     if refused:
         assert "26% of the multiply-adds" in choice.refused
+
+
+def test_a_search_that_will_be_refused_ends_as_soon_as_that_is_clear():
+    """Every one of 60 layers is needed, each with its multiply-adds: little more than a quarter is asked."""
+    names = [f"conv_{index}" for index in range(60)]
+    network = Additive(dict.fromkeys(names, 0.05), **dict.fromkeys(names, 10))
+    assert "at least 27%" in choose(network, GATE_DB).refused
+    searches, bisection = 2, 6
+    assert network.asked < searches * (len(names) + bisection + 60 * LARGEST_FLOAT_SHARE + 5)
 
 
 def test_what_most_multiply_adds_are_in_stays_in_int8_where_quieter_layers_will_do():
