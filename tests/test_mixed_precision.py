@@ -12,6 +12,7 @@ from edge import targets
 from edge.parity.agreement import Agreement
 from edge.parity.gates import judge, judge_bits
 from edge.parity.metrics import measure
+from edge.quantisation import search
 from edge.quantisation.search import BLURRED_MARGIN_DB, LARGEST_FLOAT_SHARE, MARGIN_DB, MEASUREMENTS, Layer, choose
 
 GATE_DB = 20.0
@@ -81,6 +82,27 @@ def test_a_sample_that_is_hard_for_another_reason_is_not_overlooked():
     choice = choose(OneOfAnotherKind(QUIET | {"norm_0": 0.5, "norm_1": 0.1}), GATE_DB)
     assert choice.names == {"norm_0", "norm_1"}
     assert choice.after_db == np.inf
+
+
+class OfEachItsOwn(Additive):
+    """Most samples lack something in both layers; the last two all of it in one, each in another."""
+
+    most, last_but_one, last = (6e-3, 4e-3), (0.0, 9e-3), (9.5e-3, 0.0)
+
+    def sqnr_db(self, kept: frozenset[str], samples: Sequence[int]) -> Iterator[float]:
+        by_sample = [self.most] * (self.samples - 2) + [self.last_but_one, self.last]
+        for sample in samples:
+            noise = sum(of for name, of in zip(self.noise, by_sample[sample], strict=True) if name not in kept)
+            yield -10 * np.log10(noise) if noise else np.inf
+
+
+def test_of_several_searches_the_best_one_is_taken(monkeypatch: pytest.MonkeyPatch):
+    """The first one overlooks the last sample but one; the second one sees it, and overlooks the last: it is worse."""
+    network = OfEachItsOwn({"norm_0": 0.0, "mul_0": 0.0})
+    monkeypatch.setattr(search, "ROUNDS", 2)
+    assert choose(network, GATE_DB).names == {"norm_0"}
+    monkeypatch.setattr(search, "ROUNDS", 3)
+    assert choose(network, GATE_DB).names == {"norm_0", "mul_0"}
 
 
 @pytest.mark.parametrize(("reached_db", "refused"), [(GATE_DB + 0.5, False), (GATE_DB - 0.5, True)])

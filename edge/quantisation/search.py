@@ -23,7 +23,8 @@ enough to spoil the result, freeing one of them changes nothing.
 What is asked for is the calibration samples' SQNR against the float program, of those as they are and of those out of
 focus (``edge.calibration.focus``). The check samples are for the gate. All calibration samples say whether the low
 precision throughout is good enough; those that it does worst on decide the rest. All are asked again at the end, and
-where some that did not decide miss the goal then, the search begins anew with those among them.
+where some that did not decide miss the goal then, the search begins anew with those among them. It may end worse than
+it began, so the best of what it found is taken.
 """
 
 from __future__ import annotations
@@ -198,23 +199,23 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
         return Choice(goal, before, before)
     _LOG.info("throughout gives %.1f dB, %.1f dB are needed: looking for the layers to blame", before, goal)
     deciding = tuple(sorted(everything, key=throughout.__getitem__)[:HARDEST])
-    choice = Choice(goal, before, before)
+    best = Choice(goal, before, before)
     for _ in range(ROUNDS):
         kept = _search(_Judge(simulation, deciding), goal)
         if refused := _refusal(_share(simulation, kept)):
-            if choice.kept and choice.after_db >= gate_db:
-                return choice  # it holds the gate: too much would stay for the margin alone
+            if best.kept and best.after_db >= gate_db:
+                return best  # it holds the gate: too much would stay for the margin alone
             return Choice(goal, before, before, refused=refused)
         reached = list(judged_db(simulation, _names(kept), everything))
-        choice = Choice(goal, before, min(reached), kept)
-        _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), choice.after_db)
+        best = max(best, Choice(goal, before, min(reached), kept), key=lambda choice: choice.after_db)
+        _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), min(reached))
         missing = {sample for sample in everything if reached[sample] < goal}
         overlooked = sorted(missing.difference(deciding), key=reached.__getitem__)[:OVERLOOKED]
         if not overlooked:
             break
         _LOG.info("samples that did not decide miss the goal: once more, with the worst of them")
         deciding = (*overlooked, *deciding)
-    return choice
+    return best
 
 
 def _refusal(share: float) -> str:
