@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,8 @@ def test_a_network_with_outliers_everywhere_misses_its_gate_and_says_why(tmp_pat
     measured = measure({"logits": oracle}, {"logits": oracle.astype(np.float32)}, {"logits": logits}, 0.0)
     reason = judge(measured, None, file.notes, targets.load("cortex-a72").gates["int8"])
     assert "at least 20 expected" in reason
-    assert "75% of the multiply-adds in float, and 25% is the most that may stay" in reason
+    needed = re.search(r"at least (\d+)% of the multiply-adds in float, and 25% is the most that may stay", reason)
+    assert needed and int(needed[1]) > 25
     assert "kept" not in file.notes["mixed_precision"]
 
 
