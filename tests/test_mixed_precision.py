@@ -159,7 +159,7 @@ def test_a_search_that_will_be_refused_ends_as_soon_as_that_is_clear():
     network = Additive(dict.fromkeys(names, 0.05), **dict.fromkeys(names, 10))
     assert "at least 27%" in choose(network, GATE_DB).refused
     searches, bisection = 2, 6
-    assert network.asked < searches * (len(names) + bisection + 60 * LARGEST_FLOAT_SHARE + 5)
+    assert network.asked < searches * (len(names) + bisection + len(names) * LARGEST_FLOAT_SHARE + 5)
 
 
 def test_what_most_multiply_adds_are_in_stays_in_int8_where_quieter_layers_will_do():

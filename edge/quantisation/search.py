@@ -234,7 +234,9 @@ def _search(judge: _Judge, goal: float) -> tuple[Kept, ...]:
     kept = _fewest(judge, ranked, goal)
     share = _share(judge.simulation, kept)
     if share > LARGEST_FLOAT_SHARE:
-        _LOG.info("needs at least %.0f %% of the multiply-adds in float: searching by their number", 100 * share)
+        _LOG.info(
+            "needs at least %.0f %% of the multiply-adds in float: searching by noise per multiply-add", 100 * share
+        )
         kept = _fewest(judge, sorted(_measured(judge, judge.simulation.layers), key=_price), goal)
     return kept
 
