@@ -65,7 +65,7 @@ def test_the_rule_is_the_one_that_new_images_do_better_with(
     chosen = choose_precision(program, calibration, GATE_DB)
     assert chosen.rule == "min-max"
     for rule in rules:
-        assert chosen.held_out_db[rule] == pytest.approx(held_back_db(rule, calibration, images(4, seed=2)), abs=3)
+        assert chosen.held_out[rule].sqnr_db == pytest.approx(held_back_db(rule, calibration, images(4, seed=2)), abs=3)
 
 
 def test_a_rule_is_judged_by_samples_that_it_has_not_seen() -> None:
@@ -73,7 +73,7 @@ def test_a_rule_is_judged_by_samples_that_it_has_not_seen() -> None:
     *most, (last,) = images(8, seed=1)
     calibration = [*most, (10 * last,)]
     chosen = choose_precision(program, calibration, GATE_DB)
-    assert chosen.held_out_db["min-max"] < 10 < 30 < held_back_db("min-max", calibration, [(10 * last,)])
+    assert chosen.held_out["min-max"].sqnr_db < 10 < 30 < held_back_db("min-max", calibration, [(10 * last,)])
 
 
 class Peak(nn.Module):
@@ -108,8 +108,9 @@ def tight_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = {"tight": tight, "min-max": RANGE_RULES["min-max"]}
     for module in (executorch_quantize, executorch_ranges):
         monkeypatch.setattr(module, "RANGE_RULES", rules)
-    throughout = executorch_ranges._Rules(with_peak, images(8, seed=1)).held_out_db(frozenset())
-    assert throughout["min-max"] < throughout["tight"] < GATE_DB
+    throughout = executorch_ranges._Rules(with_peak, images(8, seed=1), GATE_DB).held_out(frozenset())
+    assert throughout["min-max"] < throughout["tight"]
+    assert not throughout["tight"].enough
 
 
 @pytest.mark.usefixtures("tight_or_not")
@@ -127,8 +128,8 @@ def test_rules_are_judged_without_the_layers_that_int8_cannot_do() -> None:
     chosen = choose_precision(with_peak, images(8, seed=1), GATE_DB)
     assert chosen.choice.names == {"add", "mul"}
     assert chosen.rule == "min-max"
-    assert chosen.held_out_db["tight"] + 6 < chosen.held_out_db["min-max"]
-    assert chosen.choice.after_db > chosen.held_out_db["tight"] + 6
+    assert chosen.held_out["tight"].sqnr_db + 6 < chosen.held_out["min-max"].sqnr_db
+    assert chosen.choice.after.sqnr_db > chosen.held_out["tight"].sqnr_db + 6
 
 
 class ByItsOwnDeviation(nn.Module):
@@ -165,4 +166,4 @@ def test_the_far_reaching_rule_knows_images_out_of_focus_and_is_taken_for_it(mon
         monkeypatch.setattr(module, "RANGE_RULES", {"short": short, "min-max": far})
     chosen = choose_precision(network, calibration, GATE_DB)
     assert chosen.rule == "min-max"
-    assert chosen.held_out_db["short"] < 12
+    assert chosen.held_out["short"].sqnr_db < 12

@@ -55,7 +55,7 @@ def test_nothing_is_kept_and_little_asked_where_int8_is_good_enough():
 def test_the_one_layer_to_blame_is_kept_and_no_other_of_its_kind():
     choice = choose(Additive(QUIET | {"norm_0": 1e-6, "norm_1": 0.1, "norm_2": 1e-6}), GATE_DB)
     assert choice.names == {"norm_1"}
-    assert choice.before_db < GATE_DB < GATE_DB + MARGIN_DB <= choice.after_db
+    assert choice.before.sqnr_db < GATE_DB < GATE_DB + MARGIN_DB <= choice.after.sqnr_db
 
 
 def test_samples_out_of_focus_decide_too_with_a_margin_of_their_own():
@@ -64,7 +64,10 @@ def test_samples_out_of_focus_decide_too_with_a_margin_of_their_own():
     network.hard = network.samples - 1
     assert choose(network, GATE_DB).names == {"norm_0"}
     network.blurred = 1
-    assert not choose(network, GATE_DB).kept
+    choice = choose(network, GATE_DB)
+    assert not choice.kept
+    assert choice.before.goal_db == GATE_DB + BLURRED_MARGIN_DB
+    assert choice.before.sqnr_db == pytest.approx(choice.before.goal_db + 0.1, abs=0.1)
     network.noise["norm_0"] = 10 ** (-(GATE_DB + BLURRED_MARGIN_DB - 0.1) / 10)
     assert choose(network, GATE_DB).names == {"norm_0"}
 
@@ -81,7 +84,7 @@ class OneOfAnotherKind(Additive):
 def test_a_sample_that_is_hard_for_another_reason_is_not_overlooked():
     choice = choose(OneOfAnotherKind(QUIET | {"norm_0": 0.5, "norm_1": 0.1}), GATE_DB)
     assert choice.names == {"norm_0", "norm_1"}
-    assert choice.after_db == np.inf
+    assert choice.after.sqnr_db == np.inf
 
 
 class OfEachItsOwn(Additive):
@@ -166,7 +169,7 @@ def test_what_most_multiply_adds_are_in_stays_in_int8_where_quieter_layers_will_
     network = Additive({"conv_0": 6e-3, "add_0": 5e-3, "add_1": 1e-6}, conv_0=1000)
     choice = choose(network, GATE_DB)
     assert choice.names == {"add_0"}
-    assert choice.after_db > GATE_DB + MARGIN_DB
+    assert choice.after.sqnr_db > GATE_DB + MARGIN_DB
 
 
 def test_where_the_noisiest_layer_is_too_large_those_are_kept_that_buy_most_for_a_multiply_add():
@@ -175,7 +178,7 @@ def test_where_the_noisiest_layer_is_too_large_those_are_kept_that_buy_most_for_
     choice = choose(Additive(noise, conv_0=900, conv_1=100), GATE_DB - 1)
     assert not choice.refused
     assert choice.names == set(noise) - {"conv_0"}
-    assert choice.after_db >= choice.goal_db
+    assert choice.after.enough
 
 
 def test_the_refusal_is_part_of_the_reason_why_the_gate_is_missed():

@@ -103,7 +103,7 @@ def _emit_int8(job: EmitJob, prepared: Prepared) -> list[EmittedFile]:
             run = RunJob(files[0].runtime, path, files[0].inputs, files[0].outputs, job.check_inputs, path, job.threads)
             seconds = fastest_seconds([replace(run, artifact=plain), run])
         mixed = mixed_precision_notes(choice, precision.layers, path, plain, seconds)
-    held_out = {each: round(sqnr_db, 2) for each, sqnr_db in precision.held_out_db.items()}
+    held_out = {each: round(worst.sqnr_db, 2) for each, worst in precision.held_out.items()}
     notes |= {"activation_ranges": rule, "held_out_db": held_out}
     shipped, bundle = files
     # What mixed precision cost was measured on the file that ships; why there is none is said of both.

@@ -23,9 +23,11 @@ from torch.fx import GraphModule
 
 from edge.backends.executorch_quantize import RANGE_RULES, Samples, observe, with_blurred, with_observers
 from edge.backends.executorch_simulation import Exact, PreparedSimulation
-from edge.quantisation.search import Choice, Layer, choose, judged_db
+from edge.quantisation.search import Choice, Layer, Reached, choose, reached
 
 _LOG = logging.getLogger(__name__)
+
+HeldOut = dict[str, Reached]
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,14 @@ class Precision:
 
     Attributes:
         rule: one of ``RANGE_RULES``.
-        held_out_db: by the rule's name, the worst sample's SQNR with ranges that others gave, see ``judged_db``.
+        held_out: by the rule's name, the worst sample with ranges that others gave.
         layers: that could stay in float.
         choice: of those that do.
         observed: the program with the rule's observers, which saw all calibration samples.
     """
 
     rule: str
-    held_out_db: dict[str, float]
+    held_out: HeldOut
     layers: tuple[Layer, ...]
     choice: Choice
     observed: GraphModule
@@ -56,47 +58,48 @@ def choose_precision(program: Callable[[], ExportedProgram], calibration: Sample
             halves are the first and the last ones.
         gate_db: the target's gate of int8's SQNR.
     """
-    rules = _Rules(program, calibration)
-    held_out = rules.held_out_db(frozenset())
-    first = rules.precision(_best(held_out), gate_db, held_out)
+    rules = _Rules(program, calibration, gate_db)
+    held_out = rules.held_out(frozenset())
+    first = rules.precision(_best(held_out), held_out)
     if not (first.choice.kept or first.choice.refused):
         return first
     if first.choice.kept:
-        held_out = rules.held_out_db(first.choice.names)
+        held_out = rules.held_out(first.choice.names)
         if _best(held_out) == first.rule:
-            return replace(first, held_out_db=held_out)
+            return replace(first, held_out=held_out)
     (other,) = held_out.keys() - {first.rule}
-    second = rules.precision(other, gate_db, held_out)
+    second = rules.precision(other, held_out)
     return first if second.choice.refused else second
 
 
 class _Rules:
     """Every rule, with the ranges that each half of the samples gives, judged by the other half."""
 
-    def __init__(self, program: Callable[[], ExportedProgram], calibration: Samples) -> None:
+    def __init__(self, program: Callable[[], ExportedProgram], calibration: Samples, gate_db: float) -> None:
         middle, end = len(calibration) // 2, len(calibration)
         halves = range(middle), range(middle, end)
         self._calibration, self._judged = calibration, with_blurred(calibration)
+        self._gate_db = gate_db
         self._exact: Exact = {}
         self._prepared = {rule: with_observers(program(), rule) for rule in RANGE_RULES}
         self._crossed = {rule: [self._of_half(rule, *each) for each in (halves, halves[::-1])] for rule in RANGE_RULES}
 
-    def held_out_db(self, kept: frozenset[str]) -> dict[str, float]:
-        """By the rule's name, the worst sample's SQNR with ranges that others gave and these layers in float."""
-        held_out: dict[str, float] = {}
+    def held_out(self, kept: frozenset[str]) -> HeldOut:
+        """By the rule's name, the worst sample with ranges that others gave and these layers in float."""
+        held_out: HeldOut = {}
         for rule, crossed in self._crossed.items():
             held_out[rule] = min(
-                min(judged_db(self._simulation(observed), kept, unseen)) for observed, unseen in crossed
+                min(reached(self._simulation(observed), self._gate_db, kept, unseen)) for observed, unseen in crossed
             )
-            _LOG.info("with ranges by %s of other samples gives %.1f dB", rule, held_out[rule])
+            _LOG.info("with ranges by %s of other samples gives %.1f dB", rule, held_out[rule].sqnr_db)
         return held_out
 
-    def precision(self, rule: str, gate_db: float, held_out: dict[str, float]) -> Precision:
+    def precision(self, rule: str, held_out: HeldOut) -> Precision:
         """A rule with the ranges of all samples, and the layers that it needs in float."""
         _LOG.info("observing the ranges of all samples by %s", rule)
         observed = observe(_apart(self._prepared[rule]), rule, self._calibration)
         simulation = self._simulation(observed)
-        return Precision(rule, held_out, simulation.layers, choose(simulation, gate_db), observed)
+        return Precision(rule, held_out, simulation.layers, choose(simulation, self._gate_db), observed)
 
     def _of_half(self, rule: str, seen: Sequence[int], unseen: Sequence[int]) -> tuple[GraphModule, Sequence[int]]:
         _LOG.info("observing the ranges of %d samples by %s", len(seen), rule)
@@ -108,7 +111,7 @@ class _Rules:
         return PreparedSimulation(observed, self._judged, self._exact, blurred=len(self._calibration))
 
 
-def _best(held_out: dict[str, float]) -> str:
+def _best(held_out: HeldOut) -> str:
     return max(held_out, key=held_out.__getitem__)
 
 

@@ -25,14 +25,14 @@ def mixed_precision_notes(
         seconds: of one inference of the plain and of the mixed artifact; none where they do not run on the host.
     """
     if choice.refused:
-        return {KEY: {"goal_db": choice.goal_db, "before_db": choice.before_db, "refused": choice.refused}}
+        return {KEY: {"goal_db": choice.before.goal_db, "before_db": choice.before.sqnr_db, "refused": choice.refused}}
     if not choice.kept or plain is None:
         return {}
     return {
         KEY: {
-            "goal_db": choice.goal_db,
-            "before_db": choice.before_db,
-            "after_db": choice.after_db,
+            "goal_db": choice.after.goal_db,
+            "before_db": choice.before.sqnr_db,
+            "after_db": choice.after.sqnr_db,
             "layers": len(layers),
             "kept": [
                 {

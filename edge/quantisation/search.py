@@ -34,7 +34,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 MARGIN_DB = 1.5
 """How far over the gate the calibration samples have to come: the check samples, which are others, may be worse."""
@@ -104,6 +104,33 @@ class Simulation(Protocol):
         """
 
 
+class Reached(NamedTuple):
+    """What one calibration sample reached. Of two, the smaller one lacks more of what is asked of it.
+
+    Attributes:
+        spare_db: by how much the SQNR is over the goal.
+        sqnr_db: against the float program.
+        goal_db: the gate and the sample's margin.
+    """
+
+    spare_db: float
+    sqnr_db: float
+    goal_db: float
+
+    @property
+    def enough(self) -> bool:
+        """Whether the goal is reached."""
+        return self.spare_db >= 0
+
+
+def reached(simulation: Simulation, gate_db: float, kept: frozenset[str], samples: Sequence[int]) -> Iterator[Reached]:
+    """Of each of these calibration samples, with these layers in float; computed when it is asked for."""
+    sharp = simulation.samples - simulation.blurred
+    for sample, sqnr_db in zip(samples, simulation.sqnr_db(kept, samples), strict=True):
+        goal_db = gate_db + (MARGIN_DB if sample < sharp else BLURRED_MARGIN_DB)
+        yield Reached(sqnr_db - goal_db, sqnr_db, goal_db)
+
+
 Group = tuple[Layer, ...]
 """Layers of one kind that the search keeps in float or not together; one, in a network that is not too large."""
 
@@ -134,16 +161,14 @@ class Choice:
     """What the search decided.
 
     Attributes:
-        goal_db: SQNR asked for, margin included.
-        before_db: with no layer in float; of the worst sample, see ``judged_db``.
-        after_db: with those kept that are kept; of the worst sample.
+        before: the worst sample, with no layer in float.
+        after: the worst sample, with those in float that are kept.
         kept: the noisiest first; empty where none is needed, or nothing helps.
         refused: why nothing is kept though the goal is missed; "" if it is reached.
     """
 
-    goal_db: float
-    before_db: float
-    after_db: float
+    before: Reached
+    after: Reached
     kept: tuple[Kept, ...] = ()
     refused: str = ""
 
@@ -155,33 +180,27 @@ class Choice:
 
 @dataclass(frozen=True)
 class _Judge:
-    """A simulation and the samples that decide, the hardest first."""
+    """A simulation, the gate and the samples that decide, the hardest first."""
 
     simulation: Simulation
+    gate_db: float
     hardest: tuple[int, ...]
 
-    def reached_db(self, kept: frozenset[str]) -> float:
-        """The worst sample's SQNR with these layers in float."""
-        return min(judged_db(self.simulation, kept, self.hardest))
+    def worst(self, kept: frozenset[str]) -> Reached:
+        """Of the samples, with these layers in float."""
+        return min(reached(self.simulation, self.gate_db, kept, self.hardest))
 
-    def reaches(self, kept: frozenset[str], goal: float) -> bool:
-        """Whether every sample reaches the goal with these layers in float; the first that does not ends it."""
-        return all(reached >= goal for reached in judged_db(self.simulation, kept, self.hardest))
+    def are_enough(self, kept: frozenset[str]) -> bool:
+        """Whether every sample reaches its goal with these layers in float; the first that does not ends it."""
+        return all(each.enough for each in reached(self.simulation, self.gate_db, kept, self.hardest))
 
-    def alone_db(self, layers: Sequence[Layer]) -> float:
-        """The hardest sample's SQNR with these layers in the low precision and all others in float.
+    def alone(self, layers: Sequence[Layer]) -> Reached:
+        """The hardest sample with these layers in the low precision and all others in float.
 
         It is asked for many times, puts kinds and layers in order, and decides nothing: one sample will do.
         """
         others = {layer.name for layer in self.simulation.layers} - {layer.name for layer in layers}
-        return min(judged_db(self.simulation, frozenset(others), self.hardest[:1]))
-
-
-def judged_db(simulation: Simulation, kept: frozenset[str], samples: Sequence[int]) -> Iterator[float]:
-    """Of each of these samples the SQNR; those out of focus get as a present what their margin is smaller by."""
-    sharp = simulation.samples - simulation.blurred
-    for sample, reached in zip(samples, simulation.sqnr_db(kept, samples), strict=True):
-        yield reached if sample < sharp else reached + MARGIN_DB - BLURRED_MARGIN_DB
+        return min(reached(self.simulation, self.gate_db, frozenset(others), self.hardest[:1]))
 
 
 def choose(simulation: Simulation, gate_db: float) -> Choice:
@@ -191,26 +210,26 @@ def choose(simulation: Simulation, gate_db: float) -> Choice:
         simulation: of the network.
         gate_db: the target's gate of the SQNR in the low precision.
     """
-    goal = gate_db + MARGIN_DB
     everything = range(simulation.samples)
-    throughout = list(judged_db(simulation, frozenset(), everything))
+    throughout = list(reached(simulation, gate_db, frozenset(), everything))
     before = min(throughout)
-    if before >= goal:
-        return Choice(goal, before, before)
-    _LOG.info("throughout gives %.1f dB, %.1f dB are needed: looking for the layers to blame", before, goal)
+    best = Choice(before, before)
+    if before.enough:
+        return best
+    _LOG.info("throughout gives %.1f dB, %.1f dB are needed: looking for the layers to blame", *before[1:])
     deciding = tuple(sorted(everything, key=throughout.__getitem__)[:HARDEST])
-    best = Choice(goal, before, before)
     for _ in range(ROUNDS):
-        kept = _search(_Judge(simulation, deciding), goal)
+        kept = _search(_Judge(simulation, gate_db, deciding))
         if refused := _refusal(_share(simulation, kept)):
-            if best.kept and best.after_db >= gate_db:
+            if best.kept and best.after.sqnr_db >= gate_db:
                 return best  # it holds the gate: too much would stay for the margin alone
-            return Choice(goal, before, before, refused=refused)
-        reached = list(judged_db(simulation, _names(kept), everything))
-        best = max(best, Choice(goal, before, min(reached), kept), key=lambda choice: choice.after_db)
-        _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), min(reached))
-        missing = {sample for sample in everything if reached[sample] < goal}
-        overlooked = sorted(missing.difference(deciding), key=reached.__getitem__)[:OVERLOOKED]
+            return Choice(before, before, refused=refused)
+        found = list(reached(simulation, gate_db, _names(kept), everything))
+        after = min(found)
+        best = max(best, Choice(before, after, kept), key=lambda choice: choice.after)
+        _LOG.info("with %d of %d layers in float gives %.1f dB", len(kept), len(simulation.layers), after.sqnr_db)
+        missing = {sample for sample in everything if not found[sample].enough}
+        overlooked = sorted(missing.difference(deciding), key=found.__getitem__)[:OVERLOOKED]
         if not overlooked:
             break
         _LOG.info("samples that did not decide miss the goal: once more, with the worst of them")
@@ -228,16 +247,16 @@ def _refusal(share: float) -> str:
     )
 
 
-def _search(judge: _Judge, goal: float) -> tuple[Kept, ...]:
-    """The layers that the goal needs on the samples that decide."""
-    ranked = sorted(_measured(judge, _suspects(judge, goal)), key=lambda each: each.alone_db)
-    kept = _fewest(judge, ranked, goal)
+def _search(judge: _Judge) -> tuple[Kept, ...]:
+    """The layers that the samples that decide need in float."""
+    ranked = sorted(_measured(judge, _suspects(judge)), key=lambda each: each.alone_db)
+    kept = _fewest(judge, ranked)
     share = _share(judge.simulation, kept)
     if share > LARGEST_FLOAT_SHARE:
         _LOG.info(
             "needs at least %.0f %% of the multiply-adds in float: searching by noise per multiply-add", 100 * share
         )
-        kept = _fewest(judge, sorted(_measured(judge, judge.simulation.layers), key=_price), goal)
+        kept = _fewest(judge, sorted(_measured(judge, judge.simulation.layers), key=_price))
     return kept
 
 
@@ -272,7 +291,7 @@ def _groups(layers: Sequence[Layer]) -> list[Group]:
     return [layers[start : start + size] for layers in kinds for start in range(0, len(layers), size)]
 
 
-def _suspects(judge: _Judge, goal: float) -> list[Layer]:
+def _suspects(judge: _Judge) -> list[Layer]:
     """All layers of the kinds that must be kept, until the goal is reached.
 
     The noisiest kind comes first. One that has too many multiply-adds to stay in float as a whole, and does not miss
@@ -281,17 +300,17 @@ def _suspects(judge: _Judge, goal: float) -> list[Layer]:
     everything = judge.simulation.layers
     kinds = dict.fromkeys(layer.kind for layer in everything)
     by_kind = {kind: [layer for layer in everything if layer.kind == kind] for kind in kinds}
-    noise = {kind: judge.alone_db(layers) for kind, layers in by_kind.items()}
+    alone = {kind: judge.alone(layers) for kind, layers in by_kind.items()}
     avoidable = {
-        kind: noise[kind] >= goal and float_share(everything, layers) > LARGEST_FLOAT_SHARE
+        kind: alone[kind].enough and float_share(everything, layers) > LARGEST_FLOAT_SHARE
         for kind, layers in by_kind.items()
     }
     suspects: list[Layer] = []
-    for kind in sorted(kinds, key=lambda kind: (avoidable[kind], noise[kind])):
+    for kind in sorted(kinds, key=lambda kind: (avoidable[kind], alone[kind])):
         suspects += by_kind[kind]
-        reached = judge.reached_db(frozenset(layer.name for layer in suspects))
-        _LOG.info("of %s alone gives %.1f dB; without it as well, %.1f dB", kind, noise[kind], reached)
-        if reached >= goal:
+        worst = judge.worst(frozenset(layer.name for layer in suspects))
+        _LOG.info("of %s alone gives %.1f dB; without it as well, %.1f dB", kind, alone[kind].sqnr_db, worst.sqnr_db)
+        if worst.enough:
             break
     return suspects
 
@@ -299,7 +318,7 @@ def _suspects(judge: _Judge, goal: float) -> list[Layer]:
 def _measured(judge: _Judge, layers: Sequence[Layer]) -> list[_Ranked]:
     groups = _groups(layers)
     _LOG.info("measuring %d layers in %d groups", len(layers), len(groups))
-    return [_Ranked(group, judge.alone_db(group)) for group in groups]
+    return [_Ranked(group, judge.alone(group).sqnr_db) for group in groups]
 
 
 def _price(ranked: _Ranked) -> tuple[float, float]:
@@ -307,33 +326,33 @@ def _price(ranked: _Ranked) -> tuple[float, float]:
     return sum(layer.multiply_adds for layer in ranked.group) * 10 ** (ranked.alone_db / 10), ranked.alone_db
 
 
-def _fewest(judge: _Judge, ranked: Sequence[_Ranked], goal: float) -> tuple[Kept, ...]:
-    """The layers that the goal needs, of groups in the order in which they are to be kept.
+def _fewest(judge: _Judge, ranked: Sequence[_Ranked]) -> tuple[Kept, ...]:
+    """The layers that the goals need, of groups in the order in which they are to be kept.
 
     Where they have more multiply-adds than may stay in float, those of them that were found until that was clear.
     """
-    shortest = _shortest(judge, ranked, goal)
+    shortest = _shortest(judge, ranked)
     _LOG.info("the first %d of %d are enough: asking for each whether it is needed", len(shortest), len(ranked))
-    return _as_kept(_without_needless(judge, shortest, goal))
+    return _as_kept(_without_needless(judge, shortest))
 
 
-def _shortest(judge: _Judge, ranked: Sequence[_Ranked], goal: float) -> Sequence[_Ranked]:
-    """The shortest beginning of a ranking that reaches the goal, by bisection; all of it does."""
+def _shortest(judge: _Judge, ranked: Sequence[_Ranked]) -> Sequence[_Ranked]:
+    """The shortest beginning of a ranking that is enough, by bisection; all of it does."""
     few, many = 0, len(ranked)
     while many - few > 1:
         middle = (few + many) // 2
-        if judge.reaches(_together(ranked[:middle]), goal):
+        if judge.are_enough(_together(ranked[:middle])):
             many = middle
         else:
             few = middle
     return ranked[:many]
 
 
-def _without_needless(judge: _Judge, kept: Sequence[_Ranked], goal: float) -> tuple[_Ranked, ...]:
-    """Only those without which the goal would be missed; the last are asked first, until there are too many."""
+def _without_needless(judge: _Judge, kept: Sequence[_Ranked]) -> tuple[_Ranked, ...]:
+    """Only those without which a goal would be missed; the last are asked first, until there are too many."""
     needed, unasked = list[_Ranked](), list(kept)
     while unasked and _share(judge.simulation, _as_kept(needed)) <= LARGEST_FLOAT_SHARE:
         candidate = unasked.pop()
-        if not judge.reaches(_together([*unasked, *needed]), goal):
+        if not judge.are_enough(_together([*unasked, *needed])):
             needed.insert(0, candidate)
     return tuple(needed)
