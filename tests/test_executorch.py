@@ -107,13 +107,13 @@ def test_same_bytes_twice(emitted: Emitted, tmp_path: Path) -> None:
         assert emitted.path(name).read_bytes() == (job.folder / emitted.files[name].file).read_bytes(), name
 
 
-def test_settled_signatures_change_nothing_but_the_time(tiny: TinyNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lean_bookkeeping_changes_nothing_but_the_time(tiny: TinyNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     def lowered() -> bytes:
         return backend._lower(torch.export.load(tiny.program), tolerance=1.0)[0].buffer
 
-    settled = lowered()
-    monkeypatch.setattr(backend, "settled_signatures", contextlib.nullcontext)
-    assert lowered() == settled
+    lean = lowered()
+    monkeypatch.setattr(backend, "lean_bookkeeping", contextlib.nullcontext)
+    assert lowered() == lean
 
 
 def test_a_bundle_is_the_program_and_its_test_cases(emitted: Emitted) -> None:

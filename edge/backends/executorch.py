@@ -17,11 +17,11 @@ from executorch.exir import ExecutorchProgramManager, to_edge_transform_and_lowe
 from torch.export import ExportedProgram
 from torch.utils import _pytree
 
+from edge.backends.executorch_bookkeeping import lean_bookkeeping
 from edge.backends.executorch_delegation import delegation_notes
 from edge.backends.executorch_partitioner import xnnpack_partitioner
 from edge.backends.executorch_quantize import Samples, observe, quantise, with_observers
 from edge.backends.executorch_ranges import choose_precision
-from edge.backends.executorch_signature import settled_signatures
 from edge.backends.executorch_tolerance import TOLERANCE_METHOD
 from edge.quantisation.notes import mixed_precision_notes
 from edge.quantisation.timing import fastest_seconds
@@ -147,7 +147,7 @@ def _tolerance(job: EmitJob, prepared: Prepared, precision: str) -> float:
 
 def _lower(program: ExportedProgram, tolerance: float) -> tuple[ExecutorchProgramManager, dict[str, Any]]:
     """Delegate to XNNPACK what it takes; the executable program and the notes on what was delegated."""
-    with settled_signatures():
+    with lean_bookkeeping():
         edge_program = to_edge_transform_and_lower(
             program, partitioner=[xnnpack_partitioner()], constant_methods={TOLERANCE_METHOD: tolerance}
         )
