@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge.devices import Device
+    from edge.formats import Converter
     from edge.lowering import Outcome
     from edge.parity.vectors import Vectors
     from edge.processes import Emission
@@ -119,33 +120,21 @@ def _make(
     sources: str,
     begin: float,
 ) -> Manifest:
-    from edge.stages import define
+    from edge.stages.define import save_calibration
     from edge.stages.emit import Inputs
-    from edge.stages.lower import lower
 
     folder = request.folder
-    reporter.note(f"define {request.name}")
-    network = define.define(request)
-    reporter.note(f"  weights: {network.weights.source}")
-    reporter.note(f"  PyTorch's own float32 error: {network.oracle.eager_sqnr_db:.1f} dB")
-
-    reporter.note("lower")
+    staged, scratch = writing.staging(folder), writing.scratch(folder)
     besides = reuse.beside(standing, request.units)
-    programs = lower(
-        network,
-        [unit.converter for unit in (*request.units, *besides)],
-        request.name,
-        lambda outcome, formats: reporter.note(f"  {_describe(outcome, formats)}"),
-    )
+    network, programs = _lowered(request, [unit.converter for unit in (*request.units, *besides)], scratch, reporter)
     if programs.attention:
         request = replace(request, target=request.target.for_attention())
 
-    staged, scratch = writing.staging(folder), writing.scratch(folder)
     vectors = network.vectors
     vectors.save(staged / check_vectors.FOLDER)
-    scratch.mkdir(parents=True, exist_ok=True)
-    inputs = Inputs(programs.save(scratch), scratch / "calibration.npz", staged / check_vectors.INPUTS)
-    define.save_calibration(network, inputs.calibration)
+    files = {forms: program.file for forms, program in programs.formed.items()}
+    inputs = Inputs(files, scratch / "calibration.npz", staged / check_vectors.INPUTS)
+    save_calibration(network, inputs.calibration)
 
     wanted = tuple(unit for unit in request.units if unit not in standing)
     lanes = [tuple(lane) for _, lane in groupby(wanted, key=lambda unit: unit.format)]
@@ -171,6 +160,31 @@ def _make(
     manifest = assemble(request, network, programs, artifacts, sources=sources, seconds=seconds)
     writing.write(manifest, folder)
     return manifest
+
+
+def _lowered(
+    request: Request, converters: list[Converter], scratch: Path, reporter: Reporter
+) -> tuple[Network, Programs]:
+    """Define the network and save its programs; its weights are not held after that."""
+    from edge.stages.define import define
+    from edge.stages.lower import lower
+
+    reporter.note(f"define {request.name}")
+    definition, network = define(request)
+    reporter.note(f"  weights: {network.weights.source}")
+    reporter.note(f"  PyTorch's own float32 error: {network.oracle.eager_sqnr_db:.1f} dB")
+
+    reporter.note("lower")
+    scratch.mkdir(parents=True)
+    programs = lower(
+        definition,
+        network,
+        converters,
+        request.name,
+        scratch,
+        lambda outcome, formats: reporter.note(f"  {_describe(outcome, formats)}"),
+    )
+    return network, programs
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,9 @@ def lowered(request: Request, finished: Finished) -> Program:
     from edge.lowering import lower
     from edge.stages import define
 
-    network = define.define(request)
+    definition, network = define.define(request)
     file, calibration = finished.work / "program.pt2", finished.work / "calibration.npz"
-    torch.export.save(lower(network.definition, define.proof_samples(network), model=request.name).program, file)
+    torch.export.save(lower(definition, define.proof_samples(network), model=request.name).program, file)
     define.save_calibration(network, calibration)
     return Program(finished, request.name, file, calibration, network.inputs, network.facts.outputs)
 

@@ -22,6 +22,10 @@ from edge.request import Request
 SEED = 0
 
 
+Definition = nn.Module | ExportedProgram
+"""A network with its weights, in float32: a module, or the user's own program."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """What the network is, in numbers."""
@@ -48,15 +52,13 @@ class Weights:
 
 @dataclass(frozen=True)
 class Network:
-    """The network as defined, and everything later stages compare with.
+    """What is known of the network as defined, and everything later stages compare with.
 
     Attributes:
-        definition: the module, or the user's own program; float32.
         inputs: names of its inputs.
         check: (N, 3, H, W) float32, what every artifact is checked with; photographs first.
     """
 
-    definition: nn.Module | ExportedProgram
     inputs: tuple[str, ...]
     facts: Facts
     weights: Weights
@@ -70,7 +72,7 @@ class Network:
         return Vectors({self.inputs[0]: self.check}, self.oracle.outputs, self.oracle.eager)
 
 
-def _registered(request: Request) -> Network:
+def _registered(request: Request) -> tuple[Definition, Network]:
     entry = find(request.model)
     network = entry.build()
     calibration = calibration_set(entry.preprocessing, request.calibration)
@@ -93,7 +95,7 @@ def _registered(request: Request) -> Network:
     )
     check = check_samples(entry.preprocessing)
     oracle = consult(network, check, entry.outputs)
-    return Network(network, ("image",), facts, weights, calibration, check, oracle)
+    return network, Network(("image",), facts, weights, calibration, check, oracle)
 
 
 def _load_program(path: Path) -> ExportedProgram:
@@ -121,7 +123,7 @@ def _load_program(path: Path) -> ExportedProgram:
     return program
 
 
-def _own_program(request: Request) -> Network:
+def _own_program(request: Request) -> tuple[Definition, Network]:
     path = Path(request.model)
     if request.checkpoint:
         raise InputError(
@@ -144,11 +146,13 @@ def _own_program(request: Request) -> Network:
     facts = Facts(params, counts.macs(module, shape), shape, outputs, str(path.name))
     weights = Weights(f"inside {path.name}", checkpoints.digest(dict(program.state_dict)), True)
     calibration = calibration_set(preprocessing, request.calibration)
-    return Network(program, (str(name),), facts, weights, calibration, check, consult(module, check, outputs))
+    return program, Network((str(name),), facts, weights, calibration, check, consult(module, check, outputs))
 
 
-def define(request: Request) -> Network:
+def define(request: Request) -> tuple[Definition, Network]:
     """Build the network that the request names, give it its weights, and ask the oracle.
+
+    The definition is apart from what is known of it, so that a large one need not be held once it is lowered.
 
     Raises:
         UsageError: an unknown name.

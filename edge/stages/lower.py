@@ -1,4 +1,7 @@
-"""Lower: the program that everybody gets, and on top of it the forms that a converter is served best with."""
+"""Lower: the program that everybody gets, and on top of it the forms that a converter is served best with.
+
+Each program is saved as soon as it is made. One of a billion bytes is not held while the exporters work.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,26 @@ import torch
 
 from edge import lowering
 from edge.formats import FORMATS, Converter
-from edge.lowering import Lowered, Outcome
+from edge.lowering import Outcome
 from edge.lowering.attention import has_attention
-from edge.stages.define import Network, proof_samples
+from edge.stages.define import Definition, Network, proof_samples
+
+
+@dataclass(frozen=True)
+class Program:
+    """A lowered program, and how it came about.
+
+    Attributes:
+        file: as ``torch.export`` saves it.
+        outcomes: of the rewrites that it has on top of the common ones; of the common program all.
+        largest_activation: the largest magnitude inside it on the samples of the proof.
+        parameters: values that are left after the folds.
+    """
+
+    file: Path
+    outcomes: tuple[Outcome, ...]
+    largest_activation: float
+    parameters: int
 
 
 @dataclass(frozen=True)
@@ -21,16 +41,18 @@ class Programs:
 
     Attributes:
         formed: by the forms that were applied, in order; the program that has none is always there.
+        attention: whether the network weighs values by a softmax.
     """
 
-    formed: dict[tuple[str, ...], Lowered]
+    formed: dict[tuple[str, ...], Program]
+    attention: bool
 
     @property
-    def common(self) -> Lowered:
+    def common(self) -> Program:
         """The program without any form."""
         return self.formed[()]
 
-    def of(self, converter: Converter) -> Lowered:
+    def of(self, converter: Converter) -> Program:
         """The program of a converter."""
         return self.formed[converter.forms]
 
@@ -42,27 +64,15 @@ class Programs:
         """
         return [
             (outcome, served(forms))
-            for forms, lowered in self.formed.items()
-            for outcome in lowered.outcomes
+            for forms, program in self.formed.items()
+            for outcome in program.outcomes
             if not forms or outcome.matches or outcome.refused
         ]
-
-    def save(self, folder: Path) -> dict[tuple[str, ...], Path]:
-        """Write the programs as exporters read them: the files, by the forms."""
-        files = {forms: folder / f"program{index}.pt2" for index, forms in enumerate(self.formed)}
-        for forms, file in files.items():
-            torch.export.save(self.formed[forms].program, file)
-        return files
 
     @property
     def largest_activation(self) -> float:
         """The largest magnitude inside any of the programs."""
-        return max(lowered.largest_activation for lowered in self.formed.values())
-
-    @property
-    def attention(self) -> bool:
-        """Whether the network weighs values by a softmax."""
-        return has_attention(self.common.program)
+        return max(program.largest_activation for program in self.formed.values())
 
 
 def served(forms: tuple[str, ...]) -> tuple[str, ...]:
@@ -76,17 +86,21 @@ def served(forms: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def lower(
+    definition: Definition,
     network: Network,
     converters: Iterable[Converter],
     model: str,
+    folder: Path,
     on_outcome: Callable[[Outcome, tuple[str, ...]], None],
 ) -> Programs:
     """Lower a network for some converters, with a proof of every step.
 
     Args:
-        network: as defined.
+        definition: the network itself.
+        network: what is known of it.
         converters: that will read it.
         model: for the errors.
+        folder: exists; receives the programs.
         on_outcome: called after each step, with the formats it is for; none is all of them.
 
     Raises:
@@ -97,9 +111,11 @@ def lower(
     def note_for(formats: tuple[str, ...]) -> Callable[[Outcome], None]:
         return lambda outcome: on_outcome(outcome, formats)
 
-    common = lowering.lower(network.definition, samples, model=model, on_outcome=note_for(()))
-    formed = {
-        forms: lowering.give_form(common, forms, samples, model=model, on_outcome=note_for(served(forms)))
-        for forms in sorted({(), *(converter.forms for converter in converters)})
-    }
-    return Programs(formed)
+    common = lowering.lower(definition, samples, model=model, on_outcome=note_for(()))
+    formed: dict[tuple[str, ...], Program] = {}
+    for forms in sorted({(), *(converter.forms for converter in converters)}):
+        lowered = lowering.give_form(common, forms, samples, model=model, on_outcome=note_for(served(forms)))
+        file = folder / f"program{len(formed)}.pt2"
+        torch.export.save(lowered.program, file)
+        formed[forms] = Program(file, lowered.outcomes, lowered.largest_activation, lowered.parameters)
+    return Programs(formed, has_attention(common.program))
