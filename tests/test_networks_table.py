@@ -65,6 +65,13 @@ def test_the_share_of_tvms_kernels_that_are_ours() -> None:
     assert "| 75 % |" in row
 
 
+def test_top1_is_the_hosts_which_runs_all_samples() -> None:
+    manifest = ALL["passed"]()
+    for entry in manifest["artifacts"]:
+        entry["checks"] += [check | {"device": "emulated", "top1": 0.0} for check in entry["checks"]]
+    assert not any(" 0 % " in line for line in networks.table([manifest]).splitlines())
+
+
 def test_what_failed_is_marked() -> None:
     assert "**failed**" in networks.table([ALL["troubled"]()])
     assert "**failed**" not in networks.table([ALL["passed"]()])

@@ -217,6 +217,15 @@ def test_no_classes_no_top1() -> None:
     assert "Top-1" not in rendered("pyramid")
 
 
+def test_of_few_samples_top1_is_a_count() -> None:
+    """A slow device runs one sample of a large network: none of one is not 0 % of the network."""
+    line = next(line for line in summary.lines(manifests.manifest()) if line.short == "int8.tflite")
+    assert line.top1.text == "93.75 %"
+    line.check["samples"] = {"sqnr_db": [28.9], "kind": ["photograph"]}
+    line.check["top1"] = 0.0
+    assert line.top1.text == "0 of 1"
+
+
 def test_a_missed_gate_is_marked_where_it_was_missed() -> None:
     line = next(line for line in summary.lines(manifests.troubled()) if line.short == "int8.tflite")
     assert line.sqnr == summary.Figure("19.9 dB", "≥ 20 dB", missed=True)
