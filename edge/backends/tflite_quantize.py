@@ -15,6 +15,7 @@ from ai_edge_quantizer.recipe_manager import RecipeManager
 from ai_edge_quantizer.utils import qsv_utils, tfl_flatbuffer_utils
 
 from edge.backends import tflite_channel_scales, tflite_file
+from edge.backends.tflite_large_weights import rounded_as_rows
 
 _SIGNATURE = "serving_default"
 
@@ -79,7 +80,9 @@ class Calibrated:
         """
         quantizer = Quantizer(self._model)
         quantizer.load_quantization_recipe(_int8_rules(kept).get_quantization_recipe())
-        quantised = _in_one_piece(quantizer.quantize(self._ranges, enable_progress_report=False).quantized_model)
+        with rounded_as_rows():
+            made = quantizer.quantize(self._ranges, enable_progress_report=False).quantized_model
+        quantised = _in_one_piece(made)
         tflite_channel_scales.mend(quantised, self._exact)
         return tflite_file.pack(quantised)
 
