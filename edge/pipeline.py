@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import time
@@ -165,7 +166,7 @@ def _make(
 def _lowered(
     request: Request, converters: list[Converter], scratch: Path, reporter: Reporter
 ) -> tuple[Network, Programs]:
-    """Define the network and save its programs; its weights are not held after that."""
+    """Define the network and save its programs; neither is held after that, nor their memory."""
     from edge.stages.define import define
     from edge.stages.lower import lower
 
@@ -184,7 +185,16 @@ def _lowered(
         scratch,
         lambda outcome, formats: reporter.note(f"  {_describe(outcome, formats)}"),
     )
+    del definition
+    _return_memory()
     return network, programs
+
+
+def _return_memory() -> None:
+    """Ask glibc to return what is freed: of a large network it would keep gigabytes that the exporters need."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
 
 
 @dataclass(frozen=True)

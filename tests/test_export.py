@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -67,6 +68,31 @@ def faulty(monkeypatch: pytest.MonkeyPatch, name: str, limit_s: int = 60, enviro
 
 def leftovers(out: Path) -> list[str]:
     return [path.name for path in (out / "cortex-a72").iterdir() if path.name.startswith(".")]
+
+
+class Watching(Reporter):
+    """Notes how many bytes of weights the process holds at each note."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(file=io.StringIO()))
+        self.held: dict[str, int] = {}
+
+    def note(self, text: str) -> None:
+        super().note(text)
+        gc.collect()
+        tensors = [each for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter)]
+        storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}
+        self.held[text.strip().partition(":")[0]] = sum(storages.values())
+
+
+def test_the_network_is_not_held_while_exporters_work(program: Path, tmp_path: Path) -> None:
+    """Of a large one that would be gigabytes beside theirs."""
+    watching = Watching()
+    pipeline.export(request_for(program, tmp_path), watching)
+    weights = sum(each.nbytes for each in torch.export.load(program).state_dict.values())
+    at_first, lowering, working = (watching.held[at] for at in ("define tiny", "lower", "tiny.fp32.mlpackage on host"))
+    assert lowering >= at_first + weights
+    assert working < at_first + weights / 2
 
 
 def test_what_comes_out(made: tuple[Path, Manifest]):
