@@ -133,14 +133,13 @@ def _make(
 
     vectors = network.vectors
     vectors.save(staged / check_vectors.FOLDER)
-    files = {forms: program.file for forms, program in programs.formed.items()}
-    inputs = Inputs(files, scratch / "calibration.npz", staged / check_vectors.INPUTS)
+    inputs = Inputs(programs, scratch / "calibration.npz", staged / check_vectors.INPUTS)
     save_calibration(network, inputs.calibration)
 
     wanted = tuple(unit for unit in request.units if unit not in standing)
     lanes = [tuple(lane) for _, lane in groupby(wanted, key=lambda unit: unit.format)]
     threads = max(1, _cores() // max(1, min(request.jobs, len(lanes))))
-    run = _Run(request, network, vectors, programs, inputs, devices, keys, scratch, staged, threads, reporter)
+    run = _Run(request, network, vectors, inputs, devices, keys, scratch, staged, threads, reporter)
     with reporter.running(), ThreadPoolExecutor(max_workers=request.jobs) as pool:
         futures = [pool.submit(_lane, run, lane) for lane in lanes]
         try:
@@ -212,7 +211,6 @@ class _Run:
     request: Request
     network: Network
     vectors: Vectors
-    programs: Programs
     inputs: Inputs
     devices: tuple[Device, ...]
     keys: dict[Unit, str]
@@ -263,7 +261,7 @@ def _checked(run: _Run, unit: Unit, emission: Emission, work: Path, step: Callab
                 run.staged / file.file,
                 run.request.target,
                 unit.precision,
-                run.programs.of(unit.converter).largest_activation,
+                run.inputs.programs.of(unit.converter).largest_activation,
                 run.network.facts.macs,
                 run.staged / host if host else None,
             )

@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
+from unittest.mock import patch
 
 from executorch.backends.xnnpack import xnnpack_preprocess
 from torch.export import ExportedProgram, ExportGraphSignature
 from torch.fx.traceback import NodeSource
+
+_number: Callable[..., Any] = xnnpack_preprocess.generate_node_to_external_map
 
 
 def _once(table: Any) -> cached_property[Mapping[str, str]]:
@@ -34,37 +37,18 @@ class _Settled(ExportGraphSignature):
 @contextmanager
 def lean_bookkeeping() -> Iterator[None]:
     """While it lasts, a program is lowered to the same bytes in less time."""
-    with _settled_signatures(), _shared_provenance():
+    settled = patch.object(xnnpack_preprocess, "generate_node_to_external_map", _settle_and_number)
+    shared = patch.object(NodeSource, "__deepcopy__", _itself, create=True)
+    with settled, shared:
         yield
 
 
-@contextmanager
-def _settled_signatures() -> Iterator[None]:
-    """While it lasts, a program that XNNPACK serialises keeps the tables of its inputs, from its last pass on."""
-    number: Callable[..., Any] = xnnpack_preprocess.generate_node_to_external_map
-
-    def settle_and_number(program: ExportedProgram, *others: Any) -> Any:
-        program.graph_signature.__class__ = _Settled
-        return number(program, *others)
-
-    xnnpack_preprocess.generate_node_to_external_map = settle_and_number
-    try:
-        yield
-    finally:
-        xnnpack_preprocess.generate_node_to_external_map = number
+def _settle_and_number(program: ExportedProgram, *others: Any) -> Any:
+    """A program that is serialised keeps the tables of its inputs, from XNNPACK's last pass on."""
+    program.graph_signature.__class__ = _Settled
+    return _number(program, *others)
 
 
-@contextmanager
-def _shared_provenance() -> Iterator[None]:
-    """While it lasts, notes of a node's origin are shared; nothing changes them once they are made."""
-
-    record: Any = NodeSource
-
-    def itself(source: NodeSource, memo: dict[int, Any]) -> NodeSource:
-        return source
-
-    record.__deepcopy__ = itself
-    try:
-        yield
-    finally:
-        del record.__deepcopy__
+def _itself(source: NodeSource, memo: dict[int, Any]) -> NodeSource:
+    """Notes of a node's origin are shared: nothing changes them once they are made."""
+    return source

@@ -70,16 +70,14 @@ def entrants(request: Request, finished: Finished, measure: Measure, reporter: R
 
 def lowered(request: Request, finished: Finished) -> Program:
     """Define and lower the network once more: the same request gives the same program."""
-    import torch
+    from edge.stages.define import define, save_calibration
+    from edge.stages.lower import lower
 
-    from edge.lowering import lower
-    from edge.stages import define
-
-    definition, network = define.define(request)
-    file, calibration = finished.work / "program.pt2", finished.work / "calibration.npz"
-    torch.export.save(lower(definition, define.proof_samples(network), model=request.name).program, file)
-    define.save_calibration(network, calibration)
-    return Program(finished, request.name, file, calibration, network.inputs, network.facts.outputs)
+    definition, network = define(request)
+    programs = lower(definition, network, (), request.name, finished.work, lambda outcome, formats: None)
+    calibration = finished.work / "calibration.npz"
+    save_calibration(network, calibration)
+    return Program(finished, request.name, programs.common.file, calibration, network.inputs, network.facts.outputs)
 
 
 def entrant(peer: Peer, program: Program, measure: Measure, step: Progress) -> Entrant:

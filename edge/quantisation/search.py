@@ -200,7 +200,7 @@ class _Judge:
         It is asked for many times, puts kinds and layers in order, and decides nothing: one sample will do.
         """
         others = {layer.name for layer in self.simulation.layers} - {layer.name for layer in layers}
-        return min(reached(self.simulation, self.gate_db, frozenset(others), self.hardest[:1]))
+        return next(reached(self.simulation, self.gate_db, frozenset(others), self.hardest[:1]))
 
 
 def choose(simulation: Simulation, gate_db: float) -> Choice:

@@ -90,8 +90,8 @@ def _cell(manifest: Manifest, format: str, precision: str) -> _Cell | None:
     shipped = [entry for entry in entries if entry["file"] and entry["runs_on"] != "host"]
     checks = [check for entry in entries for check in entry["checks"]]
     host = [check for check in checks if check["device"] == "host"]
-    # Of the host, which runs all samples, wherever it runs the artifact.
-    top1 = [check["top1"] for check in host or checks if check.get("top1") is not None]
+    # The host's, which runs all samples, wherever it ran the artifact.
+    top1 = _top1(host) or _top1(checks)
     notes: dict[str, Any] = {key: value for entry in entries if entry["file"] for key, value in entry["notes"].items()}
     taken, transposes = _taken_over(notes), notes.get("transposes")
     return _Cell(
@@ -105,6 +105,10 @@ def _cell(manifest: Manifest, format: str, precision: str) -> _Cell | None:
         human_seconds(entries[0]["seconds"]),
         human_bytes(entries[0]["peak_memory_mb"] * 1e6),
     )
+
+
+def _top1(checks: Iterable[Manifest]) -> list[float]:
+    return [check["top1"] for check in checks if check.get("top1") is not None]
 
 
 def _taken_over(notes: dict[str, Any]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from edge.processes import Emission
 from edge.records import EmitJob
 from edge.request import Request, Unit
 from edge.stages.define import Network
+from edge.stages.lower import Programs
 from edge.toolchains import environments
 
 
@@ -20,12 +21,12 @@ class Inputs:
     """What exporters read, as files.
 
     Attributes:
-        programs: the lowered network, by the forms it was given.
+        programs: the lowered network.
         calibration: the calibration samples.
         check: the samples of every check.
     """
 
-    programs: Mapping[tuple[str, ...], Path]
+    programs: Programs
     calibration: Path
     check: Path
 
@@ -63,7 +64,7 @@ def emit(
     job = EmitJob(
         backend=converter.backend,
         model=request.name,
-        program=inputs.programs[converter.forms],
+        program=inputs.programs.of(converter).file,
         inputs=network.inputs,
         outputs=network.facts.outputs,
         precisions=tuple(unit.precision for unit in wanted),
