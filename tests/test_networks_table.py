@@ -24,9 +24,19 @@ def finish(manifest: Manifest, folder: Path) -> None:
     (folder / manifest["model"] / manifests.FILE).write_text(manifests.text(manifest))
 
 
-def smaller(manifest: Manifest) -> Manifest:
-    """The same network, exported in one format only."""
-    return manifest | {"artifacts": [entry for entry in manifest["artifacts"] if entry["format"] == "tvm"]}
+def part(
+    manifest: Manifest, commit: str, format: str, precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
+) -> Manifest:
+    """The same network, exported again at another commit, in one format only."""
+    return manifest | {
+        "environment": manifest["environment"] | {"commit": commit},
+        "artifacts": [e for e in manifest["artifacts"] if e["format"] == format and e["precision"] in precisions],
+    }
+
+
+def table(manifest: Manifest) -> str:
+    """The table of one export."""
+    return networks.table([kept.figures(manifest)])
 
 
 @pytest.fixture
@@ -51,17 +61,12 @@ def test_a_row_for_each_network_and_format(exports: Path, tmp_path: Path) -> Non
     assert len(named) == 2, "a network is named once"
 
 
-def test_what_is_kept_gives_the_table_that_the_manifests_give() -> None:
-    for manifest in (ALL["passed"](), ALL["troubled"]()):
-        assert networks.table([kept.figures(manifest)]) == networks.table([manifest])
-
-
 def test_the_share_of_tvms_kernels_that_are_ours() -> None:
     manifest = ALL["passed"]()
     for entry in manifest["artifacts"]:
         if entry["format"] == "tvm":
             entry["notes"] = {"pointwise kernels": 6, "kernels simple": 2, "kernels of TVM's own": "softmax 4 %"}
-    (row,) = [line for line in networks.table([manifest]).splitlines() if "| TVM |" in line]
+    (row,) = [line for line in table(manifest).splitlines() if "| TVM |" in line]
     assert "| 75 % |" in row
 
 
@@ -69,12 +74,12 @@ def test_top1_is_the_hosts_which_runs_all_samples() -> None:
     manifest = ALL["passed"]()
     for entry in manifest["artifacts"]:
         entry["checks"] += [check | {"device": "emulated", "top1": 0.0} for check in entry["checks"]]
-    assert not any(" 0 % " in line for line in networks.table([manifest]).splitlines())
+    assert not any(" 0 % " in line for line in table(manifest).splitlines())
 
 
 def test_what_failed_is_marked() -> None:
-    assert "**failed**" in networks.table([ALL["troubled"]()])
-    assert "**failed**" not in networks.table([ALL["passed"]()])
+    assert "**failed**" in table(ALL["troubled"]())
+    assert "**failed**" not in table(ALL["passed"]())
 
 
 def test_figures_stay_when_their_export_is_gone(exports: Path, tmp_path: Path) -> None:
@@ -91,14 +96,28 @@ def test_a_new_export_takes_the_place_of_the_kept_figures(exports: Path, tmp_pat
     again["environment"]["commit"] = "fedcba9876"
     finish(again, exports)
     found, _ = kept.merge(tmp_path / "kept", exports)
-    assert found["fasternet_t1"]["environment"]["commit"] == "fedcba9876"
+    assert {made["environment"]["commit"] for made in found["fasternet_t1"]["formats"].values()} == {"fedcba9876"}
 
 
-def test_an_export_of_fewer_formats_does_not(exports: Path, tmp_path: Path) -> None:
+def test_a_network_may_be_exported_one_format_at_a_time(exports: Path, tmp_path: Path) -> None:
+    kept.write(kept.merge(tmp_path, exports)[0], tmp_path / "kept")
+    finish(part(ALL["passed"](), "fedcba9876", "tflite"), exports)
+    found, smaller = kept.merge(tmp_path / "kept", exports)
+    rows = [
+        line
+        for line in networks.table([found["fasternet_t1"]]).splitlines()
+        if "fasternet_t1" in line or "|  |" in line
+    ]
+    commits = {row.split(" | ")[2]: row.split(" | ")[-1].rstrip(" |") for row in rows}
+    assert commits == dict.fromkeys(("TVM", "ExecuTorch", "Core ML"), "0123456789") | {"TFLite": "fedcba9876"}
+    assert not smaller
+
+
+def test_a_format_in_fewer_precisions_does_not_take_the_place(exports: Path, tmp_path: Path) -> None:
     before, _ = kept.merge(tmp_path / "kept", exports)
     kept.write(before, tmp_path / "kept")
-    finish(smaller(ALL["passed"]()), exports)
-    assert kept.merge(tmp_path / "kept", exports) == (before, ["fasternet_t1"])
+    finish(part(ALL["passed"](), "fedcba9876", "tflite", ("fp32",)), exports)
+    assert kept.merge(tmp_path / "kept", exports) == (before, ["fasternet_t1 tflite"])
 
 
 def test_the_command_writes_the_page_and_keeps_the_figures(

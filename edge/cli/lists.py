@@ -65,8 +65,8 @@ def networks(
 
     name = targets.load(target).name
     found, smaller = figures.merge(kept / name, out / name)
-    for network in smaller:
-        print(f"{network}: the finished export has fewer formats than what is kept, which stays", file=sys.stderr)
+    for format in smaller:
+        print(f"{format}: the finished export has fewer precisions than what is kept, which stays", file=sys.stderr)
     if not found:
         raise InputError(
             f"neither {kept / name} nor {out / name} has figures of a finished export of this version",

@@ -1,5 +1,8 @@
 """What the repository keeps of finished exports: the figures, one small file a network, so that nobody has to make all
 networks again to make the table again.
+
+Each format's figures say which command made them, of which commit, on what: a large network can be exported one format
+at a time, on different days.
 """
 
 from __future__ import annotations
@@ -14,45 +17,51 @@ from edge import textfile
 from edge.errors import InputError
 from edge.report.summary import Manifest
 
+Figures = dict[str, Any]
+"""Of one network: what it is, and by format's name the command, the environment and the artifacts."""
+
 _ENTRY = ("format", "precision", "file", "bytes", "runs_on", "seconds", "peak_memory_mb")
 _CHECK = ("device", "status", "sqnr_db", "top1")
 _ENVIRONMENT = ("commit", "cpu", "platform")
 
 
-def figures(manifest: Manifest) -> dict[str, Any]:
+def figures(manifest: Manifest) -> Figures:
     """The part of a manifest that the table is made of, and what says where it comes from."""
+    formats = dict.fromkeys(entry["format"] for entry in manifest["artifacts"])
     return {
-        **_of(manifest, ("schema", "model", "target", "command")),
+        **_of(manifest, ("schema", "model", "target")),
         "network": _of(manifest["network"], ("params", "macs")),
-        "environment": _of(manifest["environment"], _ENVIRONMENT),
-        "artifacts": [
-            {
-                **_of(entry, _ENTRY),
-                "notes": {
-                    key: value for key, value in entry.get("notes", {}).items() if isinstance(value, int | float)
-                },
-                "checks": [_of(check, _CHECK) for check in entry["checks"]],
+        "formats": {
+            format: {
+                "command": manifest["command"],
+                "environment": _of(manifest["environment"], _ENVIRONMENT),
+                "artifacts": [_artifact(entry) for entry in manifest["artifacts"] if entry["format"] == format],
             }
-            for entry in manifest["artifacts"]
-        ],
+            for format in formats
+        },
     }
+
+
+def _artifact(entry: Manifest) -> Figures:
+    notes = {key: value for key, value in entry.get("notes", {}).items() if isinstance(value, int | float)}
+    return {**_of(entry, _ENTRY), "notes": notes, "checks": [_of(check, _CHECK) for check in entry["checks"]]}
 
 
 def _of(values: Manifest, names: Iterable[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if name in values}
 
 
-def merge(folder: Path, exports: Path) -> tuple[dict[str, Manifest], list[str]]:
-    """The kept figures, those of finished exports in the place of older ones of the same network.
+def merge(folder: Path, exports: Path) -> tuple[dict[str, Figures], list[str]]:
+    """The kept figures, those of finished exports in the place of older ones of the same network and format.
 
-    An export that has not all of the formats and precisions that are kept does not replace them.
+    A format that was exported in fewer precisions than are kept does not replace them.
 
     Args:
         folder: of the kept figures of one target; may be missing.
         exports: the folder of a target with its finished exports; may be missing.
 
     Returns:
-        Figures by the name of the network; networks whose export is a smaller one than what is kept.
+        Figures by the name of the network; which formats of which networks are kept in more precisions.
 
     Raises:
         InputError: a file of kept figures cannot be read.
@@ -63,17 +72,22 @@ def merge(folder: Path, exports: Path) -> tuple[dict[str, Manifest], list[str]]:
         manifest = manifests.read(path)
         if manifest is None:
             continue
-        name = manifest["model"]
-        if name in found and not _units(found[name]) <= _units(manifest):
-            smaller.append(name)
-        else:
-            found[name] = figures(manifest)
+        fresh = figures(manifest)
+        name, made = fresh["model"], fresh["formats"]
+        known = found.get(name, fresh)["formats"]
+        fewer = [format for format in made if not _precisions(known, format) <= _precisions(made, format)]
+        smaller += [f"{name} {format}" for format in fewer]
+        found[name] = fresh | {"formats": known | made | {format: known[format] for format in fewer}}
     return found, smaller
 
 
-def _read(path: Path) -> Manifest:
+def _precisions(formats: Figures, format: str) -> set[str]:
+    return {entry["precision"] for entry in formats.get(format, {"artifacts": ()})["artifacts"]}
+
+
+def _read(path: Path) -> Figures:
     try:
-        found: Manifest = json.loads(path.read_text(encoding="utf-8"))
+        found: Figures = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read: {error}",
@@ -83,12 +97,8 @@ def _read(path: Path) -> Manifest:
     return found
 
 
-def _units(manifest: Manifest) -> set[tuple[str, str]]:
-    return {(entry["format"], entry["precision"]) for entry in manifest["artifacts"]}
-
-
-def write(found: dict[str, Manifest], folder: Path) -> None:
+def write(found: dict[str, Figures], folder: Path) -> None:
     """Write the figures, a file a network."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, manifest in found.items():
-        textfile.write(manifests.text(dict(manifest)), folder / f"{name}.json")
+    for name, figures in found.items():
+        textfile.write(manifests.text(figures), folder / f"{name}.json")

@@ -1,4 +1,4 @@
-"""The table of networks: what the exports for a target say of their artifacts, one row a network and format.
+"""The table of networks: what is kept of the exports for a target, one row a network and format.
 
 It is written into a page between two marks, so that the figures in the documentation are a command's and nobody's
 typing.
@@ -14,6 +14,7 @@ from typing import Any
 from edge import textfile
 from edge.errors import InputError
 from edge.formats import FORMATS, PRECISIONS
+from edge.report.kept import Figures
 from edge.report.summary import ABSENT, Manifest, decibels, human_bytes, human_seconds, percent
 
 BEGIN, END = "<!-- networks: begin -->", "<!-- networks: end -->"
@@ -54,22 +55,22 @@ def _family(model: str) -> str:
     return model.partition("_")[0]
 
 
-def table(found: Iterable[Manifest]) -> str:
+def table(found: Iterable[Figures]) -> str:
     """The table in Markdown: one row for each network and format, its precisions side by side.
 
     Args:
-        found: manifests, or the figures kept of them; the smallest network of a family comes first.
+        found: the figures of each network; the smallest network of a family comes first.
     """
     lines = [_row(HEADINGS), _row(["---"] * 4 + ["---:"] * (len(HEADINGS) - 4))]
-    for manifest in sorted(found, key=lambda manifest: (_family(manifest["model"]), manifest["network"]["macs"])):
-        head = (manifest["model"], f"{manifest['network']['macs'] / 1e9:.3g} G")
-        commit = manifest["environment"]["commit"] or ABSENT
-        for name, format in FORMATS.items():
-            cells = [cell for p in PRECISIONS if (cell := _cell(manifest, name, p))]
+    for figures in sorted(found, key=lambda figures: (_family(figures["model"]), figures["network"]["macs"])):
+        head = (figures["model"], f"{figures['network']['macs'] / 1e9:.3g} G")
+        for name, made in ((name, figures["formats"][name]) for name in FORMATS if name in figures["formats"]):
+            cells = [cell for p in PRECISIONS if (cell := _cell(made["artifacts"], p))]
             if cells:
                 columns = zip(*(vars(cell).values() for cell in cells), strict=True)
-                lines.append(_row([*head, format.title, *(_joined(column) for column in columns), commit]))
-                head, commit = ("", ""), ""
+                commit = made["environment"]["commit"] or ABSENT
+                lines.append(_row([*head, FORMATS[name].title, *(_joined(column) for column in columns), commit]))
+                head = ("", "")
     return "\n".join(lines)
 
 
@@ -82,9 +83,9 @@ def _joined(column: Iterable[str]) -> str:
     return ABSENT if set(texts) == {ABSENT} else SEPARATOR.join(texts)
 
 
-def _cell(manifest: Manifest, format: str, precision: str) -> _Cell | None:
+def _cell(artifacts: list[Manifest], precision: str) -> _Cell | None:
     """What the artifacts of one precision say together: a library for the host stands for the target's on the host."""
-    entries = [e for e in manifest["artifacts"] if (e["format"], e["precision"]) == (format, precision)]
+    entries = [entry for entry in artifacts if entry["precision"] == precision]
     if not any(entry["file"] or entry["checks"][0]["status"] == "failed" for entry in entries):
         return None
     shipped = [entry for entry in entries if entry["file"] and entry["runs_on"] != "host"]
