@@ -187,6 +187,12 @@ def environment(request: Request, sources: str) -> Manifest:
     }
 
 
+def unfinished(artifacts: list[Manifest]) -> Manifest:
+    """Of a run that is under way: the entries of what it has made and checked so far."""
+    found: Manifest = _finite({"schema": SCHEMA, "artifacts": artifacts})
+    return found
+
+
 def assemble(
     request: Request,
     network: Network,

@@ -7,9 +7,10 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from edge import fingerprint, processes, reuse
@@ -21,6 +22,7 @@ from edge.manifest import Manifest, artifact_entry, assemble, missing_entry, rea
 from edge.parity import vectors as check_vectors
 from edge.progress import Reporter
 from edge.request import Request, Unit, possible_units
+from edge.reuse import Standing
 from edge.stages import write as writing
 
 LOGS = "logs"
@@ -60,7 +62,8 @@ def export(request: Request, reporter: Reporter) -> Manifest:
         writing.sweep(folder)
         sources = fingerprint.source_digest()
         keys = _keys(request, sources)
-        standing = reuse.standing(folder, keys, devices)
+        finished, unfinished = (reuse.standing(each, keys, devices) for each in (folder, writing.unfinished(folder)))
+        standing = unfinished | finished
         earlier = read(folder)
         if earlier and _nothing_to_do(request, earlier, standing):
             reporter.note(f"nothing has changed since {os.path.relpath(folder)} was made")
@@ -78,6 +81,8 @@ def export(request: Request, reporter: Reporter) -> Manifest:
             ) from error
         finally:
             writing.sweep(folder)
+            if writing.unfinished(folder).exists():
+                reporter.note("what was finished by then is kept for the next run")
 
 
 def _keys(request: Request, sources: str) -> dict[Unit, str]:
@@ -107,8 +112,8 @@ def _keys(request: Request, sources: str) -> dict[Unit, str]:
     }
 
 
-def _nothing_to_do(request: Request, earlier: Manifest, standing: dict[Unit, list[Manifest]]) -> bool:
-    listed = sum(len(entries) for entries in standing.values())
+def _nothing_to_do(request: Request, earlier: Manifest, standing: dict[Unit, Standing]) -> bool:
+    listed = sum(len(each.entries) for each in standing.values())
     return all(unit in standing for unit in request.units) and listed == len(earlier["artifacts"])
 
 
@@ -116,7 +121,7 @@ def _make(
     request: Request,
     reporter: Reporter,
     keys: dict[Unit, str],
-    standing: dict[Unit, list[Manifest]],
+    standing: dict[Unit, Standing],
     devices: tuple[Device, ...],
     sources: str,
     begin: float,
@@ -139,23 +144,27 @@ def _make(
     wanted = tuple(unit for unit in request.units if unit not in standing)
     lanes = [tuple(lane) for _, lane in groupby(wanted, key=lambda unit: unit.format)]
     threads = max(1, _cores() // max(1, min(request.jobs, len(lanes))))
-    run = _Run(request, network, vectors, inputs, devices, keys, scratch, staged, threads, reporter)
+    kept = {unit: standing[unit] for unit in request.units if unit in standing} | besides
+    done = _Done(folder, {unit: each.entries for unit, each in kept.items()})
+    for each in kept.values():
+        each.carry_over(staged)
+    if resumed := [unit for unit, each in kept.items() if each.folder != folder]:
+        done.record()
+        names = ", ".join(f"{unit.format.title} {unit.precision}" for unit in resumed)
+        reporter.note(f"finished by a run that was interrupted: {names}")
+    run = _Run(request, network, vectors, inputs, devices, keys, scratch, staged, threads, reporter, done)
     with reporter.running(), ThreadPoolExecutor(max_workers=request.jobs) as pool:
         futures = [pool.submit(_lane, run, lane) for lane in lanes]
         try:
-            made = {unit: entries for future in futures for unit, entries in future.result().items()}
+            for future in futures:
+                future.result()
         except BaseException:
             # The pool waits for its threads on the way out, and they for their workers.
             processes.end_all()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    kept = {unit: standing[unit] for unit in request.units if unit in standing} | besides
-    for entries in kept.values():
-        reuse.carry_over(entries, folder, staged)
-
-    everything = made | kept
     ordered = [*request.units, *(unit for unit in kept if unit not in request.units)]
-    artifacts = [entry for unit in ordered for entry in everything[unit]]
+    artifacts = [entry for unit in ordered for entry in done.units[unit]]
     seconds = time.monotonic() - begin
     manifest = assemble(request, network, programs, artifacts, sources=sources, seconds=seconds)
     writing.write(manifest, folder)
@@ -197,6 +206,26 @@ def _return_memory() -> None:
 
 
 @dataclass(frozen=True)
+class _Done:
+    """The units that are finished, noted in the staged folder as they come: an interruption does not lose them."""
+
+    folder: Path
+    units: dict[Unit, list[Manifest]]
+    _lock: Lock = field(default_factory=Lock)
+
+    def add(self, unit: Unit, entries: list[Manifest]) -> None:
+        """One more; lanes run side by side."""
+        with self._lock:
+            self.units[unit] = entries
+            if all(reuse.holds(entry) for entry in entries):
+                self.record()
+
+    def record(self) -> None:
+        """Note them."""
+        writing.record([entry for each in self.units.values() for entry in each], self.folder)
+
+
+@dataclass(frozen=True)
 class _Run:
     """What the lanes of one export share.
 
@@ -218,26 +247,25 @@ class _Run:
     staged: Path
     threads: int
     reporter: Reporter
+    done: _Done
 
 
-def _lane(run: _Run, units: tuple[Unit, ...]) -> dict[Unit, list[Manifest]]:
+def _lane(run: _Run, units: tuple[Unit, ...]) -> None:
     """Emit and verify one format; its artifacts end in the staged folder."""
     from edge.stages.emit import emit
 
     format = units[0].format
     work = run.scratch / format.name
-    results: dict[Unit, list[Manifest]] = {}
     with run.reporter.lane(format.title) as step:
         emissions = emit(run.request, run.network, units, run.inputs, work, run.threads, step)
         for unit, emission in emissions.items():
             if emission.status == "emitted":
-                results[unit] = _checked(run, unit, emission, work, step)
+                run.done.add(unit, _checked(run, unit, emission, work, step))
                 continue
             run.reporter.note(f"{format.title} {unit.precision}: {emission.status}: {emission.reason}")
-            results[unit] = [missing_entry(unit, run.keys[unit], emission)]
+            run.done.add(unit, [missing_entry(unit, run.keys[unit], emission)])
             if emission.status == "failed":
                 _keep_log(run, processes.log_of(work), format.name)
-    return results
 
 
 def _checked(run: _Run, unit: Unit, emission: Emission, work: Path, step: Callable[[str], None]) -> list[Manifest]:

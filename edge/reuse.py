@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge.devices import Device
@@ -12,9 +13,33 @@ from edge.manifest import Manifest, emitted_file, read
 from edge.request import Unit
 
 
+@dataclass(frozen=True)
+class Standing:
+    """A unit that needs no work: its artifacts' entries, and the folder where their files are."""
+
+    folder: Path
+    entries: list[Manifest]
+
+    def carry_over(self, new: Path) -> None:
+        """Copy the artifacts into the folder that is being written."""
+        for entry in self.entries:
+            for name in (entry["file"], *_beside(entry)):
+                source, destination = self.folder / name, new / name
+                destination.parent.mkdir(exist_ok=True)
+                if source.is_dir():
+                    shutil.copytree(source, destination)
+                else:
+                    shutil.copy2(source, destination)
+
+
+def holds(entry: Manifest) -> bool:
+    """Emitted, and nothing failed."""
+    return entry["file"] is not None and all(check["status"] != "failed" for check in entry["checks"])
+
+
 def _stands(entry: Manifest, folder: Path, devices: Mapping[str, Device]) -> bool:
     """Emitted, not failed, checked on every device that takes it, and the same bytes on disk."""
-    if entry["file"] is None or any(check["status"] == "failed" for check in entry["checks"]):
+    if not holds(entry):
         return False
     file, checked = emitted_file(entry), {check["device"] for check in entry["checks"]}
     if any(name not in checked and not device.obstacle(file) for name, device in devices.items()):
@@ -30,40 +55,28 @@ def _beside(entry: Manifest) -> list[str]:
     return sorted({name for name in (entry["simulation"], entry["host_outputs"]) if name})
 
 
-def standing(folder: Path, keys: dict[Unit, str], devices: Mapping[str, Device]) -> dict[Unit, list[Manifest]]:
-    """The units that need no work, each with its artifacts' entries.
+def standing(folder: Path, keys: dict[Unit, str], devices: Mapping[str, Device]) -> dict[Unit, Standing]:
+    """The units of an earlier run that need no work.
 
     A unit is taken as a whole: if one of its files is missing, changed or failed, all of it is made again.
 
     Args:
-        folder: of the earlier run.
+        folder: of the earlier run, finished or not.
         keys: the fingerprint each unit would have now.
         devices: by name, those that artifacts are to be checked on.
     """
     manifest = read(folder)
     if manifest is None:
         return {}
-    found: dict[Unit, list[Manifest]] = {}
+    found: dict[Unit, Standing] = {}
     for unit, key in keys.items():
         entries = [entry for entry in manifest["artifacts"] if entry["key"] == key]
         if entries and all(_stands(entry, folder, devices) for entry in entries):
-            found[unit] = entries
+            found[unit] = Standing(folder, entries)
     return found
 
 
-def beside(standing: dict[Unit, list[Manifest]], requested: tuple[Unit, ...]) -> dict[Unit, list[Manifest]]:
+def beside(standing: dict[Unit, Standing], requested: tuple[Unit, ...]) -> dict[Unit, Standing]:
     """What stands and was not asked for this time: it stays, unless the request makes the same files in another way."""
     taken = {(unit.format.name, unit.precision) for unit in requested}
-    return {unit: entries for unit, entries in standing.items() if (unit.format.name, unit.precision) not in taken}
-
-
-def carry_over(entries: list[Manifest], old: Path, new: Path) -> None:
-    """Copy the artifacts of these entries into the folder that is being written."""
-    for entry in entries:
-        for name in (entry["file"], *_beside(entry)):
-            source, destination = old / name, new / name
-            destination.parent.mkdir(exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, destination)
-            else:
-                shutil.copy2(source, destination)
+    return {unit: each for unit, each in standing.items() if (unit.format.name, unit.precision) not in taken}

@@ -257,9 +257,10 @@ main()
 """
 
 
-def hanging_run(program: Path, out: Path) -> subprocess.Popen[str]:
-    """The command as a process, waiting for an exporter that never ends."""
-    options = ["export", str(program), "--target", "cortex-a72", "--formats", "hangs", "--out", str(out)]
+def hanging_run(program: Path, out: Path, formats: str = "hangs") -> subprocess.Popen[str]:
+    """The command as a process, waiting for an exporter that never ends; one format after the other, this one last."""
+    options = ["export", str(program), "--target", "cortex-a72", "--formats", formats, "--out", str(out)]
+    options += ["--precisions", "fp32", "--jobs", "1"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     process = subprocess.Popen(
         [sys.executable, "-c", HANGING, *options], env=environment, text=True, stderr=subprocess.PIPE
@@ -293,6 +294,40 @@ def test_a_killed_run_is_swept_by_the_next_and_its_workers_go(program: Path, dis
     assert leftovers(dist) != []
     assert run(request_for(program, dist)) == json.loads(json.dumps(made[1]))
     assert leftovers(dist) == []
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGKILL])
+def test_what_an_interrupted_run_had_finished_is_not_made_again(asked: signal.Signals, program: Path, tmp_path: Path):
+    process = hanging_run(program, tmp_path, "coreml,hangs")
+    process.send_signal(asked)
+    _, stderr = process.communicate(timeout=30)
+    assert asked is signal.SIGKILL or "what was finished by then is kept" in stderr
+    hidden = tmp_path / "cortex-a72" / (".tiny.new" if asked is signal.SIGKILL else ".tiny.unfinished")
+    made = {path: path.stat().st_mtime_ns for path in (hidden / "tiny.fp32.mlpackage").rglob("*.*")}
+    assert made and not (tmp_path / "cortex-a72" / "tiny").exists()
+
+    console = io.StringIO()
+    manifest = pipeline.export(request_for(program, tmp_path), Reporter(Console(file=console)))
+    assert "finished by a run that was interrupted: Core ML fp32" in console.getvalue()
+    assert "emitted" not in console.getvalue()
+    folder = tmp_path / "cortex-a72" / "tiny"
+    assert {path: path.stat().st_mtime_ns for path in (folder / "tiny.fp32.mlpackage").rglob("*.*")} == {
+        folder / path.relative_to(hidden): at for path, at in made.items()
+    }
+    assert manifest["artifacts"][0]["checks"][0]["status"] == "passed"
+    assert leftovers(tmp_path) == []
+
+
+def test_what_was_changed_since_the_interruption_is_made_again(program: Path, tmp_path: Path):
+    process = hanging_run(program, tmp_path, "coreml,hangs")
+    process.terminate()
+    process.communicate(timeout=30)
+    next((tmp_path / "cortex-a72" / ".tiny.unfinished").rglob("weight.bin")).write_bytes(b"")
+    console = io.StringIO()
+    manifest = pipeline.export(request_for(program, tmp_path), Reporter(Console(file=console)))
+    assert "interrupted" not in console.getvalue()
+    assert manifest["artifacts"][0]["checks"][0]["status"] == "passed"
+    assert leftovers(tmp_path) == []
 
 
 def test_a_run_killed_between_the_two_renames_is_mended(program: Path, dist: Path, made: tuple[Path, Manifest]):

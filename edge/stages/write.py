@@ -1,7 +1,8 @@
 """Write: the finished folder takes the old one's place in one step, or the old one stays.
 
 Everything is made in ``.<model>.new`` beside the final folder. Two renames swap them; an interruption between the two
-is mended by the next run, which finds the old folder under ``.<model>.old``.
+is mended by the next run, which finds the old folder under ``.<model>.old``. The formats that an interrupted run had
+finished stay in ``.<model>.unfinished`` until an export of the network is whole.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from edge import manifest as manifests
+from edge import textfile
 from edge.manifest import Manifest
 
 REPORT = "report.html"
@@ -25,16 +27,32 @@ def scratch(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.work")
 
 
+def unfinished(folder: Path) -> Path:
+    """Where an interrupted run's finished formats are, if there are any."""
+    return folder.with_name(f".{folder.name}.unfinished")
+
+
 def _retired(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
 
 
 def sweep(folder: Path) -> None:
-    """Remove what an interrupted run left, and bring back the old folder if it was interrupted between the renames."""
+    """Remove what an interrupted run left, but for the formats that it finished.
+
+    If it was interrupted between the renames, the old folder comes back.
+    """
     if _retired(folder).exists() and not folder.exists():
         _retired(folder).rename(folder)
+    if manifests.read(staging(folder)):
+        shutil.rmtree(unfinished(folder), ignore_errors=True)
+        staging(folder).rename(unfinished(folder))
     for leftover in (staging(folder), scratch(folder), _retired(folder)):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def record(entries: list[Manifest], folder: Path) -> None:
+    """Note in the staged folder which of its artifacts are finished, for the run after an interruption."""
+    textfile.write(manifests.text(manifests.unfinished(entries)), staging(folder) / manifests.FILE)
 
 
 def write(manifest: Manifest, folder: Path) -> None:
@@ -43,10 +61,11 @@ def write(manifest: Manifest, folder: Path) -> None:
 
     staged = staging(folder)
     page.write(manifest, staged / REPORT)
-    (staged / manifests.FILE).write_text(manifests.text(manifest), encoding="utf-8")
+    textfile.write(manifests.text(manifest), staged / manifests.FILE)
     if folder.exists():
         folder.rename(_retired(folder))
     staged.rename(folder)
+    shutil.rmtree(unfinished(folder), ignore_errors=True)
     sweep(folder)
 
 
@@ -54,9 +73,6 @@ def update(manifest: Manifest, folder: Path) -> None:
     """Put a finished folder's new report and, last, its new manifest in the place of the old ones."""
     from edge.report import page
 
-    staged = staging(folder)
-    staged.mkdir(parents=True)
-    page.write(manifest, staged / REPORT)
-    (staged / manifests.FILE).write_text(manifests.text(manifest), encoding="utf-8")
-    for name in (REPORT, manifests.FILE):
-        (staged / name).replace(folder / name)
+    page.write(manifest, scratch(folder) / REPORT)
+    (scratch(folder) / REPORT).replace(folder / REPORT)
+    textfile.write(manifests.text(manifest), folder / manifests.FILE)
