@@ -13,7 +13,7 @@ from edge.parity.agreement import Agreement
 from edge.parity.gates import judge, judge_bits
 from edge.parity.metrics import measure
 from edge.quantisation import search
-from edge.quantisation.search import BLURRED_MARGIN_DB, LARGEST_FLOAT_SHARE, MARGIN_DB, MEASUREMENTS, Layer, choose
+from edge.quantisation.search import BLURRED_MARGIN_DB, GROUPS, LARGEST_FLOAT_SHARE, MARGIN_DB, Layer, choose
 
 GATE_DB = 20.0
 
@@ -142,8 +142,16 @@ def test_a_network_of_thousands_of_layers_is_searched_in_groups_of_neighbours():
     noise |= {"mean_500": 0.05, "add_100": 0.05}
     network = Additive(noise)
     choice = choose(network, GATE_DB)
-    assert {"mean_500", "add_100"} <= choice.names and len(choice.names) <= 2 * 1800 / MEASUREMENTS + 2
-    assert network.asked < 2 * MEASUREMENTS
+    assert {"mean_500", "add_100"} <= choice.names and len(choice.names) <= 2 * 1800 / GROUPS + 2
+    assert network.asked < GROUPS / 2, "what is quiet together is not asked about one by one"
+
+
+def test_where_most_layers_are_noisy_dividing_costs_little():
+    noise = {f"norm_{index}": 10**-1.6 / (1 + index % 7) for index in range(60)}
+    network = Additive(QUIET | noise)
+    choice = choose(network, GATE_DB)
+    assert {name for name in noise if noise[name] > 10**-1.6 / 3} <= choice.names
+    assert network.asked < 2.75 * len(noise)
 
 
 @pytest.mark.parametrize(("share", "refused"), [(LARGEST_FLOAT_SHARE, False), (LARGEST_FLOAT_SHARE + 0.01, True)])
@@ -161,8 +169,8 @@ def test_a_search_that_will_be_refused_ends_as_soon_as_that_is_clear():
     names = [f"conv_{index}" for index in range(60)]
     network = Additive(dict.fromkeys(names, 0.05), **dict.fromkeys(names, 10))
     assert "at least 27%" in choose(network, GATE_DB).refused
-    searches, bisection = 2, 6
-    assert network.asked < searches * (len(names) + bisection + len(names) * LARGEST_FLOAT_SHARE + 5)
+    divided, bisections, refused = len(names) / 3, 2 * 6, len(names) * LARGEST_FLOAT_SHARE
+    assert network.asked < 2 * (len(names) + divided + bisections + refused)
 
 
 def test_what_most_multiply_adds_are_in_stays_in_int8_where_quieter_layers_will_do():

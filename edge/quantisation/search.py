@@ -8,14 +8,15 @@ of layers kept in float, and the search asks it
   1. whether the low precision throughout is good enough: then nothing is kept and nothing else is done;
   2. for the noise that each kind of operator adds alone, all others in float; the noisiest kinds are kept until the
      goal is reached, those last that are not noisy enough to spoil it alone and have too many multiply-adds;
-  3. for the noise that each layer of these kinds adds alone; of the layers in order of their noise, the shortest
-     beginning that reaches the goal is kept;
+  3. for the noisiest layers of these kinds, each alone; of the layers in order of their noise, the shortest beginning
+     that reaches the goal is kept. They are found by dividing: all layers of a kind together, then a quarter of them,
+     and so on where the noise is. What adds little together adds less alone and is not divided;
   4. for each of those, the least noisy first, whether the others are enough without it;
   5. where they have more multiply-adds than may stay in float, 3 and 4 again with the layers of all kinds, in order of
      the noise per multiply-add.
 
-In a network of thousands of operators neighbours of one kind are asked about together, so that the search takes minutes
-and not hours.
+In a network of thousands of operators neighbours of one kind stay together, so that the search takes minutes and not
+hours.
 
 The noise is measured with the layer alone in the low precision, not with it alone in float: where five layers are each
 enough to spoil the result, freeing one of them changes nothing.
@@ -31,9 +32,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from bisect import insort
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import NamedTuple, Protocol
 
 MARGIN_DB = 1.5
@@ -46,8 +48,11 @@ by up to 1 dB in a sample, so that they need some, too."""
 LARGEST_FLOAT_SHARE = 0.25
 """Of the network's multiply-adds. An artifact that computes more than this in float has not its name's precision."""
 
-MEASUREMENTS = 64
-"""Layers, or groups of neighbouring ones, that are measured alone at most."""
+GROUPS = 64
+"""Layers, or groups of neighbouring ones, that are told apart at most."""
+
+PARTS = 4
+"""Into which neighbours are divided to find the noisiest: two would be asked for more often where many are noisy."""
 
 HARDEST = 8
 """Calibration samples that decide: those that the low precision throughout does worst on."""
@@ -150,7 +155,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class _Ranked:
-    """A group, and the SQNR of the network with it alone in the low precision."""
+    """A group, or more of its kind, and the SQNR of the network with that alone in the low precision."""
 
     group: Group
     alone_db: float
@@ -249,14 +254,13 @@ def _refusal(share: float) -> str:
 
 def _search(judge: _Judge) -> tuple[Kept, ...]:
     """The layers that the samples that decide need in float."""
-    ranked = sorted(_measured(judge, _suspects(judge)), key=lambda each: each.alone_db)
-    kept = _fewest(judge, ranked)
+    kept = _fewest(judge, _noisiest_first(judge, _suspects(judge)))
     share = _share(judge.simulation, kept)
     if share > LARGEST_FLOAT_SHARE:
         _LOG.info(
             "needs at least %.0f %% of the multiply-adds in float: searching by noise per multiply-add", 100 * share
         )
-        kept = _fewest(judge, sorted(_measured(judge, judge.simulation.layers), key=_price))
+        kept = _fewest(judge, iter(sorted(_measured(judge, judge.simulation.layers), key=_price)))
     return kept
 
 
@@ -277,21 +281,24 @@ def _as_kept(ranked: Sequence[_Ranked]) -> tuple[Kept, ...]:
     return tuple(Kept(layer, each.alone_db) for each in ranked for layer in each.group)
 
 
-def _together(ranked: Sequence[_Ranked]) -> frozenset[str]:
+def _together(ranked: Iterable[_Ranked]) -> frozenset[str]:
     return frozenset(layer.name for each in ranked for layer in each.group)
 
 
-def _groups(layers: Sequence[Layer]) -> list[Group]:
-    """Layers in groups of as few neighbours of one kind as ``MEASUREMENTS`` allows."""
-    by_kind = sorted(layers, key=lambda layer: layer.kind)
-    kinds = [tuple(layers) for _, layers in groupby(by_kind, key=lambda layer: layer.kind)]
+def _group_size(kinds: Sequence[Group]) -> int:
+    """The fewest neighbours of one kind in a group that ``GROUPS`` allows."""
     size = 1
-    while sum(math.ceil(len(layers) / size) for layers in kinds) > max(MEASUREMENTS, len(kinds)):
+    while sum(math.ceil(len(layers) / size) for layers in kinds) > max(GROUPS, len(kinds)):
         size += 1
-    return [layers[start : start + size] for layers in kinds for start in range(0, len(layers), size)]
+    return size
 
 
-def _suspects(judge: _Judge) -> list[Layer]:
+def _in_rows(layers: Group, length: int) -> list[Group]:
+    """Layers in rows of so many neighbours; the last one may be shorter."""
+    return [layers[start : start + length] for start in range(0, len(layers), length)]
+
+
+def _suspects(judge: _Judge) -> list[_Ranked]:
     """All layers of the kinds that must be kept, until the goal is reached.
 
     The noisiest kind comes first. One that has too many multiply-adds to stay in float as a whole, and does not miss
@@ -299,26 +306,54 @@ def _suspects(judge: _Judge) -> list[Layer]:
     """
     everything = judge.simulation.layers
     kinds = dict.fromkeys(layer.kind for layer in everything)
-    by_kind = {kind: [layer for layer in everything if layer.kind == kind] for kind in kinds}
+    by_kind = {kind: tuple(layer for layer in everything if layer.kind == kind) for kind in kinds}
     alone = {kind: judge.alone(layers) for kind, layers in by_kind.items()}
     avoidable = {
         kind: alone[kind].enough and float_share(everything, layers) > LARGEST_FLOAT_SHARE
         for kind, layers in by_kind.items()
     }
-    suspects: list[Layer] = []
+    suspects: list[_Ranked] = []
     for kind in sorted(kinds, key=lambda kind: (avoidable[kind], alone[kind])):
-        suspects += by_kind[kind]
-        worst = judge.worst(frozenset(layer.name for layer in suspects))
+        suspects.append(_Ranked(by_kind[kind], alone[kind].sqnr_db))
+        worst = judge.worst(_together(suspects))
         _LOG.info("of %s alone gives %.1f dB; without it as well, %.1f dB", kind, alone[kind].sqnr_db, worst.sqnr_db)
         if worst.enough:
             break
     return suspects
 
 
+def _noisiest_first(judge: _Judge, kinds: Sequence[_Ranked]) -> Iterator[_Ranked]:
+    """The groups of these kinds in order of their noise, each measured when the order needs it."""
+    size = _group_size([kind.group for kind in kinds])
+    _LOG.info("dividing %d layers, where the noise is, down to %d", sum(len(kind.group) for kind in kinds), size)
+    waiting = sorted(kinds, key=_noise)
+    while waiting:
+        noisiest = waiting.pop(0)
+        groups = math.ceil(len(noisiest.group) / size)
+        if groups == 1:
+            yield noisiest
+            continue
+        for part in _in_rows(noisiest.group, math.ceil(groups / PARTS) * size):
+            insort(waiting, _measured_alone(judge, part), key=_noise)
+
+
 def _measured(judge: _Judge, layers: Sequence[Layer]) -> list[_Ranked]:
-    groups = _groups(layers)
+    """All groups of these layers."""
+    by_kind = sorted(layers, key=lambda layer: layer.kind)
+    kinds = [tuple(layers) for _, layers in groupby(by_kind, key=lambda layer: layer.kind)]
+    size = _group_size(kinds)
+    groups = [group for kind in kinds for group in _in_rows(kind, size)]
     _LOG.info("measuring %d layers in %d groups", len(layers), len(groups))
-    return [_Ranked(group, judge.alone(group).sqnr_db) for group in groups]
+    return [_measured_alone(judge, group) for group in groups]
+
+
+def _measured_alone(judge: _Judge, group: Group) -> _Ranked:
+    return _Ranked(group, judge.alone(group).sqnr_db)
+
+
+def _noise(ranked: _Ranked) -> float:
+    """The noisiest is the first."""
+    return ranked.alone_db
 
 
 def _price(ranked: _Ranked) -> tuple[float, float]:
@@ -326,19 +361,26 @@ def _price(ranked: _Ranked) -> tuple[float, float]:
     return sum(layer.multiply_adds for layer in ranked.group) * 10 ** (ranked.alone_db / 10), ranked.alone_db
 
 
-def _fewest(judge: _Judge, ranked: Sequence[_Ranked]) -> tuple[Kept, ...]:
+def _fewest(judge: _Judge, ranked: Iterator[_Ranked]) -> tuple[Kept, ...]:
     """The layers that the goals need, of groups in the order in which they are to be kept.
 
     Where they have more multiply-adds than may stay in float, those of them that were found until that was clear.
     """
     shortest = _shortest(judge, ranked)
-    _LOG.info("the first %d of %d are enough: asking for each whether it is needed", len(shortest), len(ranked))
+    _LOG.info("the first %d are enough: asking for each whether it is needed", len(shortest))
     return _as_kept(_without_needless(judge, shortest))
 
 
-def _shortest(judge: _Judge, ranked: Sequence[_Ranked]) -> Sequence[_Ranked]:
-    """The shortest beginning of a ranking that is enough, by bisection; all of it does."""
-    few, many = 0, len(ranked)
+def _shortest(judge: _Judge, ranking: Iterator[_Ranked]) -> Sequence[_Ranked]:
+    """The shortest beginning of a ranking that is enough, by doubling and bisection; all of it is."""
+    ranked: list[_Ranked] = []
+    few = 0
+    while more := list(islice(ranking, max(len(ranked), 1))):
+        few = len(ranked)
+        ranked += more
+        if judge.are_enough(_together(ranked)):
+            break
+    many = len(ranked)
     while many - few > 1:
         middle = (few + many) // 2
         if judge.are_enough(_together(ranked[:middle])):
