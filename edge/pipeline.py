@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from edge import fingerprint, processes, reuse
+from edge import fingerprint, memory, processes, reuse
 from edge.devices import closing_all, slug, takers
 from edge.devices.find import find
 from edge.errors import ExitCode, ExportError, InputError
@@ -194,15 +193,8 @@ def _lowered(
         lambda outcome, formats: reporter.note(f"  {_describe(outcome, formats)}"),
     )
     del definition
-    _return_memory()
+    memory.give_back()
     return network, programs
-
-
-def _return_memory() -> None:
-    """Ask glibc to return what is freed: of a large network it would keep gigabytes that the exporters need."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
-        trim(0)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from edge import layouts, records
+from edge import layouts, memory, records
 from edge.errors import SetupError
 
 
@@ -83,6 +83,7 @@ def emit(job: records.EmitJob, events: Events) -> None:
             events.report(event=_outcome(error), precision=precision, reason=_reason(error))
         return
     for precision in job.precisions:
+        memory.give_back()
         events.report(event="started", precision=precision)
         steps.precision = precision
         try:

@@ -14,6 +14,7 @@ from ai_edge_quantizer.quantizer import Quantizer
 from ai_edge_quantizer.recipe_manager import RecipeManager
 from ai_edge_quantizer.utils import qsv_utils, tfl_flatbuffer_utils
 
+from edge import memory
 from edge.backends import tflite_channel_scales, tflite_file
 from edge.backends.tflite_large_weights import rounded_as_rows
 
@@ -71,6 +72,8 @@ class Calibrated:
         ]
         calibrator.calibrate({_SIGNATURE: feeds}, _int8_rules(frozenset()))
         self._ranges = calibrator.get_model_qsvs()
+        del calibrator, feeds
+        memory.give_back()  # its interpreter kept every tensor of every sample
 
     def to_int8(self, kept: frozenset[str] = frozenset()) -> bytes:
         """The file with int8 weights (per output channel) and int8 activations, and float32 inputs and outputs.
@@ -84,7 +87,10 @@ class Calibrated:
             made = quantizer.quantize(self._ranges, enable_progress_report=False).quantized_model
         quantised = _in_one_piece(made)
         tflite_channel_scales.mend(quantised, self._exact)
-        return tflite_file.pack(quantised)
+        content = tflite_file.pack(quantised)
+        del quantizer, made, quantised
+        memory.give_back()  # copies of all weights
+        return content
 
 
 def scope(operator: Any, subgraph: Any) -> str:
