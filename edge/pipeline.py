@@ -62,7 +62,7 @@ def export(request: Request, reporter: Reporter) -> Manifest:
         sources = fingerprint.source_digest()
         keys = _keys(request, sources)
         finished, unfinished = (reuse.standing(each, keys, devices) for each in (folder, writing.unfinished(folder)))
-        standing = unfinished | finished
+        standing = reuse.joined(finished, unfinished, request.units)
         earlier = read(folder)
         if earlier and _nothing_to_do(request, earlier, standing):
             reporter.note(f"nothing has changed since {os.path.relpath(folder)} was made")

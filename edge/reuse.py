@@ -76,6 +76,17 @@ def standing(folder: Path, keys: dict[Unit, str], devices: Mapping[str, Device])
     return found
 
 
+def joined(
+    finished: dict[Unit, Standing], unfinished: dict[Unit, Standing], requested: tuple[Unit, ...]
+) -> dict[Unit, Standing]:
+    """What stands of a finished run and of an interrupted one after it.
+
+    Where both have the same files, made in two ways, the finished run's stay unless the others are asked for.
+    """
+    wanted = {unit: unfinished[unit] for unit in requested if unit in unfinished}
+    return beside(unfinished, tuple(finished)) | wanted | finished
+
+
 def beside(standing: dict[Unit, Standing], requested: tuple[Unit, ...]) -> dict[Unit, Standing]:
     """What stands and was not asked for this time: it stays, unless the request makes the same files in another way."""
     taken = {(unit.format.name, unit.precision) for unit in requested}

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,12 @@ import torch
 from rich.console import Console
 
 from conftest import SIZE, TinyNetwork
-from edge import fingerprint, pipeline, targets
+from edge import fingerprint, pipeline, reuse, targets
 from edge.errors import EdgeError, ExitCode, ExportError, InputError, UsageError
 from edge.formats import FORMATS, Converter, Format
 from edge.manifest import Manifest
 from edge.progress import Reporter
-from edge.request import Request
+from edge.request import Request, Unit
 from edge.toolchains import environments
 from edge.toolchains.places import REPOSITORY
 
@@ -328,6 +329,24 @@ def test_what_was_changed_since_the_interruption_is_made_again(program: Path, tm
     assert "interrupted" not in console.getvalue()
     assert manifest["artifacts"][0]["checks"][0]["status"] == "passed"
     assert leftovers(tmp_path) == []
+
+
+def test_one_file_made_in_two_ways_stands_once():
+    """A run with the other converter was interrupted: its file may not lie under the finished run's entry."""
+    format = FORMATS["tflite"]
+    ours, other = (Unit(format, name, "int8") for name in format.converters)
+    finished = {ours: reuse.Standing(Path("finished"), [])}
+    unfinished = {
+        other: reuse.Standing(Path("unfinished"), []),
+        replace(other, precision="fp32"): reuse.Standing(Path("unfinished"), []),
+    }
+    neither = Request("fasternet_t0", targets.load("cortex-a72"), ("tvm",)).units
+    assert set(reuse.beside(reuse.joined(finished, unfinished, neither), neither)) == {
+        ours,
+        replace(other, precision="fp32"),
+    }
+    assert reuse.joined(finished, unfinished, (other,))[other] is unfinished[other]
+    assert other not in reuse.joined(finished, unfinished, (ours,))
 
 
 def test_a_run_killed_between_the_two_renames_is_mended(program: Path, dist: Path, made: tuple[Path, Manifest]):

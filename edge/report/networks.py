@@ -64,11 +64,12 @@ def table(found: Iterable[Figures]) -> str:
     lines = [_row(HEADINGS), _row(["---"] * 4 + ["---:"] * (len(HEADINGS) - 4))]
     for figures in sorted(found, key=lambda figures: (_family(figures["model"]), figures["network"]["macs"])):
         head = (figures["model"], f"{figures['network']['macs'] / 1e9:.3g} G")
-        for name, made in ((name, figures["formats"][name]) for name in FORMATS if name in figures["formats"]):
-            cells = [cell for p in PRECISIONS if (cell := _cell(made["artifacts"], p))]
+        made = figures["formats"]
+        for name in (name for name in FORMATS if name in made):
+            cells = [cell for p in PRECISIONS if (cell := _cell(made[name]["artifacts"], p))]
             if cells:
                 columns = zip(*(vars(cell).values() for cell in cells), strict=True)
-                commit = made["environment"]["commit"] or ABSENT
+                commit = made[name]["environment"]["commit"] or ABSENT
                 lines.append(_row([*head, FORMATS[name].title, *(_joined(column) for column in columns), commit]))
                 head = ("", "")
     return "\n".join(lines)
