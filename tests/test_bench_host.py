@@ -93,7 +93,7 @@ def test_every_runtime_runs_the_same_network_correctly_and_is_timed(benched: Ben
 
 
 def test_what_can_be_held_to_the_targets_instructions_is_held_to_them(benched: Benched) -> None:
-    """Our library has AVX2's only; that is seen, and that torch's have no wider ones."""
+    """Our library has AVX2's only; that is seen, and that torch's and the C library's have no wider ones."""
     assert benched.row("tvm").vectors.split("/")[0] == "256"
     assert "512" not in benched.row("inductor").vectors
 

@@ -24,6 +24,7 @@ LIMITS: dict[str, dict[str, str]] = {
         "ONEDNN_MAX_CPU_ISA": "AVX2",  # oneDNN, in OpenVINO and torch
         "ATEN_CPU_CAPABILITY": "avx2",  # torch, and what Inductor compiles
         "MKL_ENABLE_INSTRUCTIONS": "AVX2",  # MKL, in torch
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX512VL",  # the C library's memcpy and memset
     },
 }
 """By the most that a target has: the environment variables that hold those runtimes to it which heed one."""

@@ -128,7 +128,8 @@ class Timing:
     def method(self, rows: Sequence[Row]) -> tuple[str, ...]:
         """How the times were taken."""
         rounds = max((row.rounds or 0 for row in rows), default=0)
-        held = ", ".join(f"{name}={value}" for name, value in variables(self._target).items())
+        limits = ", ".join(f"{name}={value}" for name, value in variables(self._target).items())
+        held = limits and f" OpenVINO, torch and the C library were held to the target's by {limits}; others cannot be."
         return (
             f"All runtimes are in one process that keeps to one core. In each of {rounds} rounds every runtime "
             f"has one turn, in an order drawn anew (seed {SEED}): {SETTLING} inference to settle, then {REPEATS} "
@@ -140,8 +141,7 @@ class Timing:
             "ratio: the median of the quotients with the best float32 peer's turn in the same round; 95 %: where that "
             "median is with 95 % confidence; ≈: no telling which of the two is faster.",
             "vectors: the bits of the vector instructions seen while it ran, the most frequent first; what is rarer "
-            "than a tenth is left out. Runtimes choose their kernels by what the core has."
-            + (f" OpenVINO and torch were held to the target's by {held}; the others cannot be." if held else ""),
+            f"than a tenth is left out. Runtimes choose their kernels by what the core has.{held}",
             *self._bound(rows),
             "The times are this machine's, at the clock it had; the ratios are what carries over.",
         )
