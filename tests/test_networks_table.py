@@ -39,6 +39,12 @@ def table(manifest: Manifest) -> str:
     return networks.table([kept.figures(manifest)])
 
 
+def commits(table: str) -> dict[str, str]:
+    """What stands in the last column, by format."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    return {row[networks.HEADINGS.index("format")]: row[-1] for row in rows}
+
+
 @pytest.fixture
 def exports(tmp_path: Path) -> Path:
     """A target's folder with finished exports in it, and one that another version made."""
@@ -51,7 +57,7 @@ def exports(tmp_path: Path) -> Path:
 
 
 def test_a_row_for_each_network_and_format(exports: Path, tmp_path: Path) -> None:
-    found, _ = kept.merge(tmp_path / "none", exports)
+    found = kept.merge(tmp_path / "none", exports)
     rows = [line.split(" | ") for line in networks.table(found.values()).splitlines()]
     assert [len(row) for row in rows] == [len(networks.HEADINGS)] * len(rows)
     assert sorted(found) == ["fasternet_t1", "fasternet_t2"] and rows[0][0] == "| network"
@@ -84,40 +90,38 @@ def test_what_failed_is_marked() -> None:
 
 def test_figures_stay_when_their_export_is_gone(exports: Path, tmp_path: Path) -> None:
     folder = tmp_path / "kept"
-    found, _ = kept.merge(folder, exports)
+    found = kept.merge(folder, exports)
     kept.write(found, folder)
-    assert kept.merge(folder, tmp_path / "none") == (found, [])
+    assert kept.merge(folder, tmp_path / "none") == found
     assert {path.stem for path in folder.glob("*")} == set(found)
 
 
 def test_a_new_export_takes_the_place_of_the_kept_figures(exports: Path, tmp_path: Path) -> None:
-    kept.write(kept.merge(tmp_path, exports)[0], tmp_path / "kept")
+    kept.write(kept.merge(tmp_path, exports), tmp_path / "kept")
     again = ALL["passed"]()
     again["environment"]["commit"] = "fedcba9876"
     finish(again, exports)
-    found, _ = kept.merge(tmp_path / "kept", exports)
-    assert {made["environment"]["commit"] for made in found["fasternet_t1"]["formats"].values()} == {"fedcba9876"}
+    (found,) = [found for name, found in kept.merge(tmp_path / "kept", exports).items() if name == "fasternet_t1"]
+    assert set(commits(networks.table([found])).values()) == {"fedcba9876"}
 
 
 def test_a_network_may_be_exported_one_format_at_a_time(exports: Path, tmp_path: Path) -> None:
-    kept.write(kept.merge(tmp_path, exports)[0], tmp_path / "kept")
+    kept.write(kept.merge(tmp_path, exports), tmp_path / "kept")
     finish(part(ALL["passed"](), "fedcba9876", "tflite"), exports)
-    found, smaller = kept.merge(tmp_path / "kept", exports)
-    rows = [
-        line
-        for line in networks.table([found["fasternet_t1"]]).splitlines()
-        if "fasternet_t1" in line or "|  |" in line
-    ]
-    commits = {row.split(" | ")[2]: row.split(" | ")[-1].rstrip(" |") for row in rows}
-    assert commits == dict.fromkeys(("TVM", "ExecuTorch", "Core ML"), "0123456789") | {"TFLite": "fedcba9876"}
-    assert not smaller
+    found = kept.merge(tmp_path / "kept", exports)
+    assert commits(networks.table([found["fasternet_t1"]])) == {
+        "TVM": "0123456789",
+        "TFLite": "fedcba9876",
+        "ExecuTorch": "0123456789",
+        "Core ML": "0123456789",
+    }
 
 
-def test_a_format_in_fewer_precisions_does_not_take_the_place(exports: Path, tmp_path: Path) -> None:
-    before, _ = kept.merge(tmp_path / "kept", exports)
-    kept.write(before, tmp_path / "kept")
-    finish(part(ALL["passed"](), "fedcba9876", "tflite", ("fp32",)), exports)
-    assert kept.merge(tmp_path / "kept", exports) == (before, ["fasternet_t1 tflite"])
+def test_and_one_precision_at_a_time(exports: Path, tmp_path: Path) -> None:
+    kept.write(kept.merge(tmp_path, exports), tmp_path / "kept")
+    finish(part(ALL["passed"](), "fedcba9876", "tflite", ("int8",)), exports)
+    found = kept.merge(tmp_path / "kept", exports)
+    assert commits(networks.table([found["fasternet_t1"]]))["TFLite"] == "0123456789 · 0123456789 · fedcba9876"
 
 
 def test_the_command_writes_the_page_and_keeps_the_figures(
@@ -139,7 +143,7 @@ def test_the_command_writes_the_page_and_keeps_the_figures(
 
 def test_an_export_that_is_under_way_does_not_count(exports: Path, tmp_path: Path) -> None:
     (exports / "fasternet_t1").rename(exports / ".fasternet_t1.new")
-    assert set(kept.merge(tmp_path / "none", exports)[0]) == {"fasternet_t2"}
+    assert set(kept.merge(tmp_path / "none", exports)) == {"fasternet_t2"}
 
 
 def test_kept_figures_that_cannot_be_read_are_an_error_that_names_the_file(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -64,9 +63,7 @@ def networks(
     from edge.report import networks as report
 
     name = targets.load(target).name
-    found, smaller = figures.merge(kept / name, out / name)
-    for format in smaller:
-        print(f"{format}: the finished export has fewer precisions than what is kept, which stays", file=sys.stderr)
+    found = figures.merge(kept / name, out / name)
     if not found:
         raise InputError(
             f"neither {kept / name} nor {out / name} has figures of a finished export of this version",

@@ -1,8 +1,8 @@
 """What the repository keeps of finished exports: the figures, one small file a network, so that nobody has to make all
 networks again to make the table again.
 
-Each format's figures say which command made them, of which commit, on what: a large network can be exported one format
-at a time, on different days.
+Each precision's figures say which command made them, of which commit, on what: a large network can be exported one
+format and one precision at a time, on different days.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edge.errors import InputError
 from edge.report.summary import Manifest
 
 Figures = dict[str, Any]
-"""Of one network: what it is, and by format's name the command, the environment and the artifacts."""
+"""Of one network: what it is, and by format and precision the command, the environment and the artifacts."""
 
 _ENTRY = ("format", "precision", "file", "bytes", "runs_on", "seconds", "peak_memory_mb")
 _CHECK = ("device", "status", "sqnr_db", "top1")
@@ -27,18 +27,22 @@ _ENVIRONMENT = ("commit", "cpu", "platform")
 
 def figures(manifest: Manifest) -> Figures:
     """The part of a manifest that the table is made of, and what says where it comes from."""
-    formats = dict.fromkeys(entry["format"] for entry in manifest["artifacts"])
+    formats: dict[str, Figures] = {}
+    for entry in manifest["artifacts"]:
+        precisions = formats.setdefault(entry["format"], {})
+        made = precisions.setdefault(
+            entry["precision"],
+            {
+                "command": manifest["command"],
+                "environment": _of(manifest["environment"], _ENVIRONMENT),
+                "artifacts": [],
+            },
+        )
+        made["artifacts"].append(_artifact(entry))
     return {
         **_of(manifest, ("schema", "model", "target")),
         "network": _of(manifest["network"], ("params", "macs")),
-        "formats": {
-            format: {
-                "command": manifest["command"],
-                "environment": _of(manifest["environment"], _ENVIRONMENT),
-                "artifacts": [_artifact(entry) for entry in manifest["artifacts"] if entry["format"] == format],
-            }
-            for format in formats
-        },
+        "formats": formats,
     }
 
 
@@ -51,23 +55,20 @@ def _of(values: Manifest, names: Iterable[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if name in values}
 
 
-def merge(folder: Path, exports: Path) -> tuple[dict[str, Figures], list[str]]:
-    """The kept figures, those of finished exports in the place of older ones of the same network and format.
-
-    A format that was exported in fewer precisions than are kept does not replace them.
+def merge(folder: Path, exports: Path) -> dict[str, Figures]:
+    """The kept figures, those of finished exports in the place of older ones of the same network, format and precision.
 
     Args:
         folder: of the kept figures of one target; may be missing.
         exports: the folder of a target with its finished exports; may be missing.
 
     Returns:
-        Figures by the name of the network; which formats of which networks are kept in more precisions.
+        Figures by the name of the network.
 
     Raises:
         InputError: a file of kept figures cannot be read.
     """
     found = {path.stem: _read(path) for path in sorted(folder.glob("*.json"))}
-    smaller = []
     for path in sorted(exports.glob("[!.]*")):  # an export that is under way has a name with a dot
         manifest = manifests.read(path)
         if manifest is None:
@@ -75,14 +76,8 @@ def merge(folder: Path, exports: Path) -> tuple[dict[str, Figures], list[str]]:
         fresh = figures(manifest)
         name, made = fresh["model"], fresh["formats"]
         known = found.get(name, fresh)["formats"]
-        fewer = [format for format in made if not _precisions(known, format) <= _precisions(made, format)]
-        smaller += [f"{name} {format}" for format in fewer]
-        found[name] = fresh | {"formats": known | made | {format: known[format] for format in fewer}}
-    return found, smaller
-
-
-def _precisions(formats: Figures, format: str) -> set[str]:
-    return {entry["precision"] for entry in formats.get(format, {"artifacts": ()})["artifacts"]}
+        found[name] = fresh | {"formats": known | {format: known.get(format, {}) | made[format] for format in made}}
+    return found
 
 
 def _read(path: Path) -> Figures:

@@ -49,6 +49,7 @@ class _Cell:
     transposes: str
     made_in: str
     memory: str
+    commit: str
 
 
 def _family(model: str) -> str:
@@ -66,11 +67,12 @@ def table(found: Iterable[Figures]) -> str:
         head = (figures["model"], f"{figures['network']['macs'] / 1e9:.3g} G")
         made = figures["formats"]
         for name in (name for name in FORMATS if name in made):
-            cells = [cell for p in PRECISIONS if (cell := _cell(made[name]["artifacts"], p))]
+            precisions = [precision for precision in PRECISIONS if precision in made[name]]
+            cells = [cell for precision in precisions if (cell := _cell(precision, made[name][precision]))]
             if cells:
-                columns = zip(*(vars(cell).values() for cell in cells), strict=True)
-                commit = made[name]["environment"]["commit"] or ABSENT
-                lines.append(_row([*head, FORMATS[name].title, *(_joined(column) for column in columns), commit]))
+                *columns, commits = zip(*(vars(cell).values() for cell in cells), strict=True)
+                columns.append(commits if len(set(commits)) > 1 else commits[:1])
+                lines.append(_row([*head, FORMATS[name].title, *map(_joined, columns)]))
                 head = ("", "")
     return "\n".join(lines)
 
@@ -84,9 +86,9 @@ def _joined(column: Iterable[str]) -> str:
     return ABSENT if set(texts) == {ABSENT} else SEPARATOR.join(texts)
 
 
-def _cell(artifacts: list[Manifest], precision: str) -> _Cell | None:
+def _cell(precision: str, made: Figures) -> _Cell | None:
     """What the artifacts of one precision say together: a library for the host stands for the target's on the host."""
-    entries = [entry for entry in artifacts if entry["precision"] == precision]
+    entries: list[Manifest] = made["artifacts"]
     if not any(entry["file"] or entry["checks"][0]["status"] == "failed" for entry in entries):
         return None
     shipped = [entry for entry in entries if entry["file"] and entry["runs_on"] != "host"]
@@ -106,6 +108,7 @@ def _cell(artifacts: list[Manifest], precision: str) -> _Cell | None:
         str(transposes) if transposes is not None else ABSENT,
         human_seconds(entries[0]["seconds"]),
         human_bytes(entries[0]["peak_memory_mb"] * 1e6),
+        made["environment"]["commit"] or ABSENT,
     )
 
 
