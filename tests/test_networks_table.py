@@ -101,8 +101,8 @@ def test_a_new_export_takes_the_place_of_the_kept_figures(exports: Path, tmp_pat
     again = ALL["passed"]()
     again["environment"]["commit"] = "fedcba9876"
     finish(again, exports)
-    (found,) = [found for name, found in kept.merge(tmp_path / "kept", exports).items() if name == "fasternet_t1"]
-    assert set(commits(networks.table([found])).values()) == {"fedcba9876"}
+    found = kept.merge(tmp_path / "kept", exports)
+    assert set(commits(networks.table([found["fasternet_t1"]])).values()) == {"fedcba9876"}
 
 
 def test_a_network_may_be_exported_one_format_at_a_time(exports: Path, tmp_path: Path) -> None:

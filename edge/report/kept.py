@@ -27,18 +27,11 @@ _ENVIRONMENT = ("commit", "cpu", "platform")
 
 def figures(manifest: Manifest) -> Figures:
     """The part of a manifest that the table is made of, and what says where it comes from."""
+    origin = {"command": manifest["command"], "environment": _of(manifest["environment"], _ENVIRONMENT)}
     formats: dict[str, Figures] = {}
     for entry in manifest["artifacts"]:
-        precisions = formats.setdefault(entry["format"], {})
-        made = precisions.setdefault(
-            entry["precision"],
-            {
-                "command": manifest["command"],
-                "environment": _of(manifest["environment"], _ENVIRONMENT),
-                "artifacts": [],
-            },
-        )
-        made["artifacts"].append(_artifact(entry))
+        made = formats.setdefault(entry["format"], {})
+        made.setdefault(entry["precision"], origin | {"artifacts": []})["artifacts"].append(_artifact(entry))
     return {
         **_of(manifest, ("schema", "model", "target")),
         "network": _of(manifest["network"], ("params", "macs")),

@@ -65,10 +65,8 @@ def table(found: Iterable[Figures]) -> str:
     lines = [_row(HEADINGS), _row(["---"] * 4 + ["---:"] * (len(HEADINGS) - 4))]
     for figures in sorted(found, key=lambda figures: (_family(figures["model"]), figures["network"]["macs"])):
         head = (figures["model"], f"{figures['network']['macs'] / 1e9:.3g} G")
-        made = figures["formats"]
-        for name in (name for name in FORMATS if name in made):
-            precisions = [precision for precision in PRECISIONS if precision in made[name]]
-            cells = [cell for precision in precisions if (cell := _cell(precision, made[name][precision]))]
+        for name, made in ((name, figures["formats"][name]) for name in FORMATS if name in figures["formats"]):
+            cells = [cell for p in PRECISIONS if p in made and (cell := _cell(p, made[p]))]
             if cells:
                 *columns, commits = zip(*(vars(cell).values() for cell in cells), strict=True)
                 columns.append(commits if len(set(commits)) > 1 else commits[:1])
