@@ -32,7 +32,7 @@ def list_models(as_json: Json = False) -> None:
             "outputs": entry.outputs,
             "source": entry.source,
         }
-        for entry in entries()
+        for entry in printing.advancing(entries(), "counting")
     ]
     if as_json:
         printing.json_text(rows)

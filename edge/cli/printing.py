@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from edge.progress import Reporter
+
+T = TypeVar("T")
 
 
 def console(stderr: bool = False) -> Console:
@@ -29,6 +31,14 @@ def reporter() -> Reporter:
     from edge.progress import Reporter
 
     return Reporter(console(stderr=True))
+
+
+def advancing(items: Sequence[T], what: str) -> Iterable[T]:
+    """The items one by one, with a bar on stderr where somebody watches."""
+    from rich.progress import track
+
+    terminal = console(stderr=True)
+    return track(items, what, console=terminal, transient=True, disable=not terminal.is_terminal)
 
 
 def json_text(data: Any) -> None:
