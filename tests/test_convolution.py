@@ -11,7 +11,8 @@ import torch
 from kernel_rig import CORES, GATE, NEON, error, run, sample
 
 from edge import targets
-from edge.kernels.convolution import Convolution, ConvolutionProblem
+from edge.kernels.convolution import Convolution
+from edge.kernels.convolution_problem import ConvolutionProblem
 from edge.kernels.core import Core
 from edge.kernels.template import Array
 from edge.tuning import emulated

@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge.kernels.convolution import Convolution, ConvolutionProblem
+from edge.kernels.convolution import Convolution
+from edge.kernels.convolution_problem import ConvolutionProblem, ConvolutionTile
 from edge.kernels.core import Core
-from edge.kernels.gemm import Tile
 from edge.kernels.template import FLOAT32_BYTES, Array, Problem, Template
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class PartialProblem(Problem):
         return ConvolutionProblem(self.height, self.width, *first, kernel, padding=border)
 
 
-class Partial(Template[PartialProblem, Tile]):
+class Partial(Template[PartialProblem, ConvolutionTile]):
     """See the module.
 
     The kernel's arguments: the image (height, width, channels), the packed weights, the result (rows, convolved). The
@@ -81,22 +81,22 @@ class Partial(Template[PartialProblem, Tile]):
 
     name = "partial"
     problems = PartialProblem
-    choices = Tile
+    choices = ConvolutionTile
     _convolution = Convolution()
 
-    def space(self, problem: PartialProblem, core: Core) -> tuple[Tile, ...]:
+    def space(self, problem: PartialProblem, core: Core) -> tuple[ConvolutionTile, ...]:
         """The convolution's."""
         return self._convolution.space(problem.convolution, core)
 
-    def default(self, problem: PartialProblem, core: Core) -> Tile:
+    def default(self, problem: PartialProblem, core: Core) -> ConvolutionTile:
         """The convolution's."""
         return self._convolution.default(problem.convolution, core)
 
-    def kernel(self, problem: PartialProblem, choice: Tile, core: Core) -> tirx.PrimFunc:
+    def kernel(self, problem: PartialProblem, choice: ConvolutionTile, core: Core) -> tirx.PrimFunc:
         """See the class for the arguments."""
         return self._convolution.kernel(problem.convolution, choice, core)
 
-    def pack(self, problem: PartialProblem, choice: Tile, *weights: Array) -> tuple[Array, ...]:
+    def pack(self, problem: PartialProblem, choice: ConvolutionTile, *weights: Array) -> tuple[Array, ...]:
         """The convolution's."""
         return self._convolution.pack(problem.convolution, choice, *weights)
 

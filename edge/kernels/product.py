@@ -116,7 +116,9 @@ def operands(problem: Product) -> Operands:
     )
 
 
-def write(problem: Product, given: Operands, stretches: Sequence[Stretch], tile: Tile) -> None:
+def write(
+    problem: Product, given: Operands, stretches: Sequence[Stretch], tile: Tile, which: tuple[Expression, ...] = ()
+) -> None:
     """Write the product into the function that is being built, for ``schedule`` to arrange.
 
     Args:
@@ -124,6 +126,7 @@ def write(problem: Product, given: Operands, stretches: Sequence[Stretch], tile:
         given: its arguments.
         stretches: the reduction.
         tile: the choice.
+        which: of several products, whose weights and results have these indices before the others.
     """
 
     def start(column: Expression) -> Expression:
@@ -138,7 +141,7 @@ def write(problem: Product, given: Operands, stretches: Sequence[Stretch], tile:
     for column, one_below_the_other in groupby(by_column, key=lambda region: region.column):
         with T.sblock(f"columns_{column}"):
             for region in one_below_the_other:
-                _region(region, given.result, given.weights, problem.reduction, steps, start, epilogue)
+                _region(region, given.result, given.weights, problem.reduction, steps, start, epilogue, which)
 
 
 def _in_steps(stretches: Sequence[Stretch], unroll: int) -> list[Stretch]:
@@ -164,6 +167,7 @@ def _region(
     stretches: list[Stretch],
     start: Callable[[Expression], Expression],
     epilogue: Callable[[Expression, Expression, Expression], Expression],
+    which: tuple[Expression, ...],
 ) -> None:
     shape, width = (region.rows, region.columns), region.tile_columns
     before: tirx.Buffer | None = None
@@ -173,7 +177,8 @@ def _region(
             i, j, repeat, step = T.axis.remap("SSRR", list(axes))
             panel, column = j // width, j % width
             row = stretch.start + repeat * stretch.period + step
-            weight = weights[region.column * reduction + panel * (width * reduction) + row * width + column]
+            place = region.column * reduction + panel * (width * reduction) + row * width + column
+            weight = weights[(*which, place)]
             with T.init():
                 T.buffer_store(total, start(region.column + j) if before is None else before[i, j], [i, j])
             T.buffer_store(total, total[i, j] + stretch.read(region.row + i, repeat, step) * weight, [i, j])
@@ -182,7 +187,7 @@ def _region(
     with T.grid(*shape) as axes, T.sblock(f"result_{region.name}"):
         i, j = T.axis.remap("SS", list(axes))
         row, column = region.row + i, region.column + j
-        T.buffer_store(result, epilogue(before[i, j], row, column), [row, column])
+        T.buffer_store(result, epilogue(before[i, j], row, column), [*which, row, column])
 
 
 def schedule(

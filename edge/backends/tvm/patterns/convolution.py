@@ -11,7 +11,7 @@ from tvm import relax
 
 from edge.backends.tvm.dataflow import Dataflow, constant, shape
 from edge.backends.tvm.patterns.matching import Match, Outcome, Refusal, epilogue
-from edge.kernels.convolution import ConvolutionProblem
+from edge.kernels.convolution_problem import ConvolutionProblem
 
 
 def match(flow: Dataflow, value: relax.Var) -> Outcome:
