@@ -32,10 +32,8 @@ AWKWARD = (
     ConvolutionProblem(2, 2, 3, 3, 4, (3, 3), (5, 5), (4, 1, 0, 1)),  # no window meets the image from above
 )
 NETWORKS = (
-    (ConvolutionProblem(56, 56, 64, 64, 64, (3, 3), (1, 1), ROUND, True, "relu", "before"), 0.95),  # ResNet-18
-    (ConvolutionProblem(56, 56, 64, 64, 128, (3, 3), (2, 2), ROUND, True, "relu"), 0.95),
+    (ConvolutionProblem(56, 56, 64, 64, 128, (3, 3), (2, 2), ROUND, True, "relu"), 0.95),  # ResNet-18
     (ConvolutionProblem(28, 28, 128, 128, 256, (1, 1), (2, 2), bias=True), 0.9),
-    (ConvolutionProblem(7, 7, 512, 512, 512, (3, 3), (1, 1), ROUND, True, "relu"), 0.95),
     (ConvolutionProblem(224, 224, 3, 3, 64, (7, 7), (2, 2), (3,) * 4, True, "relu", layout="NCHW"), 0.95),
     (ConvolutionProblem(224, 224, 3, 3, 16, (3, 3), (2, 2), ROUND, True, "relu6", layout="NCHW"), 0.8),  # MobileNet
 )

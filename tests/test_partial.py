@@ -10,8 +10,8 @@ import torch
 from kernel_rig import CORES, GATE, NEON, error, run, sample
 
 from edge import targets
+from edge.kernels.convolution_problem import ConvolutionTile
 from edge.kernels.core import Core
-from edge.kernels.gemm import Tile
 from edge.kernels.partial import Partial, PartialProblem
 from edge.kernels.template import Array
 from edge.tuning import emulated
@@ -77,19 +77,21 @@ def test_counts_are_the_papers(problem: PartialProblem) -> None:
 
 
 @pytest.mark.slow  # unpacks the tools for Arm where they are not
-@pytest.mark.parametrize("problem", (*FASTERNET_T0[1:], *TABLE_1), ids=lambda problem: problem.key)
-def test_the_default_is_near_the_peak_of_a_cortex_a72(problem: PartialProblem, tmp_path: Path) -> None:
-    assert share(problem, TEMPLATE.default(problem, NEON), tmp_path) > 0.9
+@pytest.mark.parametrize("problem", (*FASTERNET_T0, *TABLE_1), ids=lambda problem: problem.key)
+def test_the_default_is_faster_than_the_formula_at_the_peak_of_a_cortex_a72(
+    problem: PartialProblem, tmp_path: Path
+) -> None:
+    assert share(problem, TEMPLATE.default(problem, NEON), tmp_path) > 1.4
 
 
 @pytest.mark.slow
 def test_ten_channels_waste_no_lanes_on_a_core_with_narrow_pipes(tmp_path: Path) -> None:
-    halves = Tile(4, 10, 2, 4, "weights")
+    halves = ConvolutionTile(4, 10, 2, 4, "weights", outputs=1)
     assert halves in TEMPLATE.space(FASTERNET_T0[0], NEON)
     assert share(FASTERNET_T0[0], halves, tmp_path) > 0.88
 
 
-def share(problem: PartialProblem, tile: Tile, folder: Path) -> float:
+def share(problem: PartialProblem, tile: ConvolutionTile, folder: Path) -> float:
     target = targets.load("cortex-a72")
     compiled = compile_kernel(TEMPLATE.kernel(problem, tile, NEON), target, folder / "kernel.o")
     return emulated.measure(compiled, target).share_of_floor(problem.macs, target)
