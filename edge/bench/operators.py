@@ -257,16 +257,17 @@ def findings(rows: list[Row]) -> list[str]:
 
 
 def fusion(rows: list[Row], target: Target) -> str:
-    """What partial convolution adds to the pointwise one after it, beyond its own arithmetic, as a list item."""
+    """What a partial and a pointwise convolution take together, by what the arithmetic of the first is at the peak."""
     by = {(row.operator.name, row.operator.side): row for row in rows}
     shares = []
     for _, side in SIZES:
         partial, both = by["partial 3x3", side], by["partial + pointwise", side]
         at_peak = 2 * partial.macs / target.core.peak_flop_per_cycle["fp32"]
-        shares.append((partial.cost - at_peak) / (both.cost - partial.cost))
+        shares.append(both.cost / (both.cost - partial.cost + at_peak))
     return (
-        f"- Beyond its multiply-adds at the peak, partial convolution adds {min(shares):.1%} to {max(shares):.1%} to "
-        "the cost of the pointwise convolution after it: nothing is split, concatenated or copied between the two."
+        f"- A partial and a pointwise convolution take {min(shares):.2f} to {max(shares):.2f} times what the pointwise "
+        "one takes by itself and the partial one's multiply-adds would at the peak: nothing is split, concatenated or "
+        "copied between the two."
     )
 
 
