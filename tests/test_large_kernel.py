@@ -55,6 +55,27 @@ def test_a_transform_is_the_convolution(outputs: int) -> None:
     np.testing.assert_allclose(transform.outputs(products), matrices[1] @ products, atol=1e-12)
 
 
+class Exact(float):
+    """A value that is multiplied by powers of two only, so that a fused multiply-add rounds as two instructions do."""
+
+    def __mul__(self, factor: float) -> Exact:
+        assert np.frexp(factor)[0] == 0.5
+        return Exact(float(self) * factor)
+
+    def __add__(self, other: float) -> Exact:
+        return Exact(float(self) + other)
+
+    def __sub__(self, other: float) -> Exact:
+        return Exact(float(self) - other)
+
+
+@pytest.mark.parametrize("outputs", TRANSFORMS)
+def test_a_transform_has_the_same_bits_with_and_without_fused_multiply_adds(outputs: int) -> None:
+    values = [Exact(value) for value in range(1, outputs + 3)]
+    TRANSFORMS[outputs].inputs(values)
+    TRANSFORMS[outputs].outputs(values)
+
+
 @pytest.mark.parametrize("problem", AWKWARD, ids=lambda problem: problem.key)
 def test_every_tile_computes_the_formula(problem: LargeKernel) -> None:
     activations, weights = arrays(problem)

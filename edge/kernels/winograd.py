@@ -71,11 +71,20 @@ class Transform:
 
 
 def _sum(factors: Sequence[int], values: Sequence[Any]) -> Any:
-    """The sum of the values times their factors, of which most are 0 or 1; a positive term comes first."""
-    terms = sorted((pair for pair in zip(factors, values, strict=True) if pair[0]), key=lambda pair: -pair[0])
+    """The sum of the values times their factors, of which most are 0 or 1; a positive term comes first.
+
+    A factor of 5 is 4 and 1: products with powers of two are exact, so the sum has the same bits whether or not a
+    compiler makes multiply-adds of it.
+    """
+    terms = [
+        (factor, value, power)
+        for factor, value in zip(factors, values, strict=True)
+        for power in (8, 4, 2, 1)
+        if abs(factor) & power
+    ]
     total: Any = None
-    for factor, value in terms:
-        term = value if abs(factor) == 1 else value * float(abs(factor))
+    for factor, value, power in sorted(terms, key=lambda term: -term[0]):
+        term = value if power == 1 else value * float(power)
         total = term if total is None else total + term if factor > 0 else total - term
     return total
 
