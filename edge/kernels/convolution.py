@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 from tvm import tirx
 
-from edge.kernels import im2col, short_convolution
+from edge.kernels import gemm, im2col, short_convolution
 from edge.kernels.activation import with_shortcut_reference
 from edge.kernels.convolution_problem import ConvolutionProblem, ConvolutionTile
 from edge.kernels.core import Core
@@ -48,11 +48,10 @@ class Convolution(Template[ConvolutionProblem, ConvolutionTile]):
     def pack(self, problem: ConvolutionProblem, choice: ConvolutionTile, *weights: Array) -> tuple[Array, ...]:
         """Panels, transformed where the choice says so, and the bias as it is."""
         kernels, *bias = weights
-        packed = _way(choice.outputs).pack(problem, choice, kernels)
-        return packed, *(np.ascontiguousarray(values, dtype=np.float32) for values in bias)
+        return gemm.constants(_way(choice.outputs).pack(problem, choice, kernels), *bias)
 
     def reference(self, problem: ConvolutionProblem, *arrays: Array) -> Array:
-        """The formula of the module, one kernel position at a time."""
+        """The formula of ``convolution_problem``, one kernel position at a time."""
         image, *waiting = arrays
         shortcut = [waiting.pop(0)] if problem.shortcut != "none" else []
         kernels, *bias = waiting

@@ -86,9 +86,9 @@ def pack(weights: Array, tile: Tile) -> Array:
     return np.ascontiguousarray(np.concatenate(panels), dtype=np.float32)
 
 
-def constants(weights: Array, tile: Tile, *bias: Array) -> tuple[Array, ...]:
-    """A product's constants: the weights (outputs, reduction) packed, and the bias, if there is one, as it is."""
-    return (pack(weights, tile), *(np.ascontiguousarray(values, dtype=np.float32) for values in bias))
+def constants(packed: Array, *bias: Array) -> tuple[Array, ...]:
+    """A product's constants: the weights as packed, and the bias, if there is one, as it is."""
+    return (packed, *(np.ascontiguousarray(values, dtype=np.float32) for values in bias))
 
 
 MOST_ROWS = 16

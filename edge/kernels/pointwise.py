@@ -120,7 +120,7 @@ class Pointwise(Template[PointwiseProblem, Tile]):
     def pack(self, problem: PointwiseProblem, choice: Tile, *weights: Array) -> tuple[Array, ...]:
         """Panels of weights, and the bias as it is."""
         matrix, *bias = weights
-        return gemm.constants(matrix, choice, *bias)
+        return gemm.constants(gemm.pack(matrix, choice), *bias)
 
     def reference(self, problem: PointwiseProblem, *arrays: Array) -> Array:
         """The formula of the module."""

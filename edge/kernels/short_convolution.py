@@ -49,7 +49,7 @@ class _Strip:
 
     Attributes:
         lines: of the result.
-        windows: in a line; the last may have outputs behind the line's end.
+        windows: in a line.
         outputs, reduction: of the matrix product.
     """
 
@@ -145,7 +145,7 @@ def kernel(problem: ConvolutionProblem, tile: ConvolutionTile, core: Core) -> ti
 
 def _strip(problem: ConvolutionProblem, outputs: int, core: Core) -> _Strip:
     """The most lines whose scratch images take half of the second cache: all of them, or at most a quarter."""
-    windows, lines = ceil(problem.across.length / outputs), problem.down.length
+    windows, lines = _windows(problem, outputs), problem.down.length
 
     def scratch(height: int) -> int:
         values = (height + problem.kernel[0] - 1) * problem.inputs + height * problem.outputs
@@ -154,6 +154,11 @@ def _strip(problem: ConvolutionProblem, outputs: int, core: Core) -> _Strip:
     heights = [height for height in range(1, lines + 1) if lines % height == 0 and not 1 < lines // height < THREADS]
     most = max((height for height in heights if 2 * scratch(height) <= core.l2_bytes), default=1)
     return _Strip(most, windows, problem.outputs, problem.kernel[0] * problem.inputs)
+
+
+def _windows(problem: ConvolutionProblem, outputs: int) -> int:
+    """Windows of a line; the last may have outputs behind the line's end."""
+    return ceil(problem.across.length / outputs)
 
 
 def _transform_line(
@@ -166,7 +171,7 @@ def _transform_line(
     core: Core,
 ) -> None:
     """Write a transformed line of the strip that begins with line ``first`` of the result: zeros outside the image."""
-    left, windows = problem.across.before, ceil(problem.across.length / outputs)
+    left, windows = problem.across.before, _windows(problem, outputs)
     inside = problem.across.interior(outputs)
     y = first + line - problem.down.before
 
@@ -208,7 +213,7 @@ def _write_line(
 ) -> None:
     """Transform a line's products and store its results, by column, channel and value."""
     width = problem.across.length
-    windows, whole = ceil(width / outputs), width // outputs
+    windows, whole = _windows(problem, outputs), width // outputs
 
     def window(index: Expression | int, kept: int) -> None:
         with _channels(problem.outputs, core) as channel:
