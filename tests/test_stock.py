@@ -13,7 +13,7 @@ import tvm
 from kernel_rig import sample
 from network_rig import CORE, by_rule, rewritten
 from torch import nn
-from tvm import relax
+from tvm import relax, te
 
 from edge.backends.tvm import library, program
 from edge.kernels.stock import PLAIN, Stock, StockProblem, StockTemplate
@@ -53,6 +53,17 @@ def test_a_problem_is_the_same_under_another_number_and_comes_back_from_a_record
     assert again == problem == StockProblem.from_json(problem.to_json())
     assert problem.key.startswith(f"{problem.name} 1x")
     assert problem.bytes == 4 * sum(np.prod([int(n) for n in p.shape]) for p in problem.unscheduled.params)
+
+
+def test_a_problem_is_the_same_wherever_its_kernels_inputs_come_from() -> None:
+    def added(*names: str) -> StockProblem:
+        one, other = (te.placeholder((4, 8), name=name) for name in names)
+        kernel = te.create_prim_func([one, other, te.compute((4, 8), lambda *at: one(*at) + other(*at), name="sum")])
+        return StockProblem.of(f"add{len(names[0])}_multiply2", kernel)
+
+    assert added("lv7", "lv9") == added("lv1234", "x")
+    assert added("lv7", "lv9").name == "add_multiply"
+    assert StockProblem.of("max_pool2d1", added("a", "b").unscheduled).name == "max_pool2d"
 
 
 def test_another_process_draws_the_same(problem: StockProblem) -> None:

@@ -7,6 +7,8 @@ is the default, and the others are draws from the stock rules for CPUs. The same
 from __future__ import annotations
 
 import base64
+import json
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ DRAWS = 23
 SEED, BATCH, ROUNDS = 1, 16, 8
 RULES = "llvm"
 PLAIN = 0
+NUMBER = re.compile(r"_?\d+(?=_|$)")
+"""What TVM adds to an operator's name to tell it from others in the network."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,10 @@ class StockProblem(Problem):
 
     @classmethod
     def of(cls, name: str, function: tirx.PrimFunc) -> StockProblem:
-        """The problem that a kernel is, whatever number its name has in its network."""
+        """The problem that a kernel is, whatever numbers its name and its inputs' names have in its network."""
         bare = function.without_attr("global_symbol") if "global_symbol" in (function.attrs or {}) else function
-        text = zlib.compress(tvm.ir.save_json(bare).encode(), 9)
-        return cls(name.rstrip("0123456789_") or name, base64.b85encode(text).decode())
+        text = zlib.compress(_inputs_by_place(bare).encode(), 9)
+        return cls(NUMBER.sub("", name), base64.b85encode(text).decode())
 
     @property
     def unscheduled(self) -> tirx.PrimFunc:
@@ -108,6 +112,16 @@ class StockTemplate(Template[StockProblem, Stock]):
         result = tvm.runtime.empty(tuple(map(int, function.params[-1].shape)), "float32")
         run(*(tvm.runtime.tensor(np.ascontiguousarray(array, np.float32)) for array in arrays), result)
         return np.asarray(result.numpy())
+
+
+def _inputs_by_place(function: tirx.PrimFunc) -> str:
+    """A function as TVM writes it, its inputs named by their places."""
+    written = json.loads(tvm.ir.save_json(function))
+    places = {parameter.name: f"input{place}" for place, parameter in enumerate(function.params[:-1])}
+    for node in written["nodes"]:
+        if node["type"] == "ffi.String":
+            node["data"] = places.get(node["data"], node["data"])
+    return json.dumps(written, separators=(",", ":"))
 
 
 def scheduled(problem: StockProblem, choice: Stock, core: Core) -> tuple[tirx.PrimFunc, str]:
