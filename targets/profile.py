@@ -38,6 +38,7 @@ class Core(_Record):
         peak_flop_per_cycle: of one core, a multiply-add counting as two; by the precision that is multiplied, where the
             core has an instruction for it (fp16 FMA; int8 dot product, or widening multiplies of bytes).
         software_prefetch: kernels of ours gain by asking for weights ahead, where somebody has measured that.
+        strassen: and by Strassen's algorithm in large products; it takes 7/4 of the memory for their weights.
     """
 
     triple: str
@@ -49,6 +50,7 @@ class Core(_Record):
     vector_registers: Count
     peak_flop_per_cycle: dict[Precision, Count]
     software_prefetch: bool = False
+    strassen: bool = False
 
     @property
     def machine(self) -> str:

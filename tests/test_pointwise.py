@@ -14,7 +14,8 @@ from edge import targets
 from edge.kernels import gemm
 from edge.kernels.core import Core
 from edge.kernels.gemm import Tile
-from edge.kernels.pointwise import Pointwise, PointwiseProblem
+from edge.kernels.pointwise import Pointwise
+from edge.kernels.pointwise_problem import PointwiseProblem
 from edge.kernels.template import Array
 from edge.tuning import emulated
 from edge.tuning.compiled import compile_kernel

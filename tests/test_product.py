@@ -12,7 +12,8 @@ from kernel_rig import AVX2, GATE, error, run
 
 from edge.kernels import gemm, product
 from edge.kernels.gemm import Tile
-from edge.kernels.pointwise import Pointwise, PointwiseProblem
+from edge.kernels.pointwise import Pointwise
+from edge.kernels.pointwise_problem import PointwiseProblem
 from edge.kernels.product import LINE, Stretch
 
 TEMPLATE = Pointwise()

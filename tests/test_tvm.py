@@ -21,7 +21,8 @@ from edge import processor, targets, worker
 from edge.backends import tvm as backend
 from edge.kernels import activation, gemm, plain
 from edge.kernels.core import Core
-from edge.kernels.pointwise import Pointwise, PointwiseProblem
+from edge.kernels.pointwise import Pointwise
+from edge.kernels.pointwise_problem import PointwiseProblem
 from edge.records import EmitJob, EmittedFile, RunJob, to_json
 
 GATE_DB = 100

@@ -23,6 +23,7 @@ class Core:
         loads_as_operand: an arithmetic instruction may take one operand from memory (x86), so that a broadcast value
             needs no register of its own; otherwise every operand is loaded into a register first.
         software_prefetch: products gain by asking for the weights that come next.
+        strassen: large products gain by Strassen's algorithm.
     """
 
     lanes: int
@@ -31,6 +32,7 @@ class Core:
     l2_bytes: int
     loads_as_operand: bool
     software_prefetch: bool = False
+    strassen: bool = False
 
     @classmethod
     def of(cls, target: Target) -> Core:
@@ -42,4 +44,5 @@ class Core:
             l2_bytes=target.caches.l2_kib * 1024,
             loads_as_operand=target.core.machine == "x86_64",
             software_prefetch=target.core.software_prefetch,
+            strassen=target.core.strassen,
         )

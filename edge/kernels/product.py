@@ -105,12 +105,12 @@ def argument(name: str, *shape: int) -> tirx.Buffer:
     return T.arg(name, T.buffer(shape, "float32"))
 
 
-def operands(problem: Product) -> Operands:
-    """The last arguments of the function that is being built."""
+def operands(problem: Product, weights: tuple[int, ...] = ()) -> Operands:
+    """The last arguments of the function that is being built; ``weights`` is their shape where it is not the plain."""
     size = (problem.rows, problem.outputs)
     return Operands(
         shortcut=argument("shortcut", *size) if problem.shortcut != "none" else None,
-        weights=argument(WEIGHTS, problem.outputs * problem.reduction),
+        weights=argument(WEIGHTS, *(weights or (problem.outputs * problem.reduction,))),
         bias=argument("bias", problem.outputs) if problem.bias else None,
         result=argument("result", *size),
     )

@@ -13,7 +13,7 @@ from tvm import relax
 
 from edge.backends.tvm.dataflow import Dataflow, constant, shape
 from edge.backends.tvm.patterns.matching import Match, Outcome, Refusal, epilogue
-from edge.kernels.pointwise import PointwiseProblem
+from edge.kernels.pointwise_problem import PointwiseProblem
 from edge.kernels.template import Array
 
 
