@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import tvm
+from tvm import tirx
 
 from edge import targets
+from edge.kernels import statements
 from edge.kernels.core import Core
+from edge.kernels.statements import Loops
 from edge.kernels.template import Array, Choice, Problem, Template
 
 NEON = Core.of(targets.load("cortex-a72"))
@@ -55,6 +58,20 @@ def error(result: Array, reference: Array) -> float:
     assert reference.dtype == np.float64
     assert result.shape == reference.shape
     return float(np.nan_to_num(np.abs(result - reference), nan=np.inf).max() / np.abs(reference).max())
+
+
+def parallel_loops(function: tirx.PrimFunc) -> list[tirx.For]:
+    """A kernel's parallel loops; none may be inside of another."""
+    found: list[tirx.For] = []
+
+    def note(statement: tirx.Stmt, around: Loops) -> tirx.Stmt:
+        if isinstance(statement, tirx.For) and statement.kind == tirx.ForKind.PARALLEL:
+            assert all(loop.kind == tirx.ForKind.SERIAL for loop in around)
+            found.append(statement)
+        return statement
+
+    statements.rewrite(function, note)
+    return found
 
 
 def sample(choices: tuple[Choice, ...], count: int = 4) -> list[Choice]:

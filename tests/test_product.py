@@ -11,20 +11,19 @@ import pytest
 from kernel_rig import AVX2, GATE, error, run
 
 from edge.kernels import gemm, product
-from edge.kernels.gemm import Tile
 from edge.kernels.pointwise import Pointwise
-from edge.kernels.pointwise_problem import PointwiseProblem
+from edge.kernels.pointwise_problem import PointwiseProblem, PointwiseTile
 from edge.kernels.product import LINE, Stretch
 
 TEMPLATE = Pointwise()
 PROBLEM = PointwiseProblem(23, 19, 37, True, "gelu", "after", partial=6)
-TILE = Tile(rows=4, columns=16, lanes=8, unroll=4, order="weights")
+TILE = PointwiseTile(rows=4, columns=16, lanes=8, unroll=4, order="weights")
 LARGE = replace(AVX2, l2_bytes=64 * 1024 * 1024)
 SMALL = replace(AVX2, l2_bytes=64)
 """Cores whose cache holds any weights, and none."""
 
 
-def script(core: Any, tile: Tile = TILE) -> str:
+def script(core: Any, tile: PointwiseTile = TILE) -> str:
     return str(TEMPLATE.kernel(PROBLEM, tile, core).script())
 
 
@@ -56,13 +55,13 @@ def test_more_weights_than_the_cache_holds_are_gone_through_once() -> None:
 def test_the_tiles_of_a_panel_ask_for_all_of_the_next_and_little_else(region: gemm.Region) -> None:
     problem = SimpleNamespace(reduction=19)
     steps = [Stretch(0, 4, _nothing), Stretch(4, 2, _nothing), Stretch(6, 12, _nothing), Stretch(18, 1, _nothing)]
-    indices = type("Indices", (), {"__getitem__": lambda self, index: index})()
+    indices = type("Indices", (), {"__getitem__": lambda self, index: index[0], "shape": (1,)})()
     asked = [
         element
         for number, stretch in enumerate(steps)
         for tile in range(region.down)
         for step in range(-(-stretch.length // 4))
-        for element in product._next_panel(indices, problem, region, steps, number, 4)(
+        for element in product._next_panel(indices, problem, region, steps, number, 4, together=True)(
             (_loop(0, 2), _loop(tile, region.down), _loop(0, 1), _loop(step, -(-stretch.length // 4)))
         )
     ]

@@ -6,16 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from kernel_rig import AVX2, CORES, GATE, NEON, error, run
+from kernel_rig import AVX2, CORES, GATE, NEON, error, parallel_loops, run
 from test_convolution import arrays
-from tvm import tirx
 
 from edge import targets
-from edge.kernels import statements
 from edge.kernels.convolution import Convolution
 from edge.kernels.convolution_problem import ConvolutionProblem, ConvolutionTile
 from edge.kernels.core import Core
-from edge.kernels.statements import Loops
 from edge.tuning import emulated
 from edge.tuning.compiled import compile_kernel
 
@@ -73,15 +70,7 @@ def test_other_convolutions_have_the_formula_only(problem: ConvolutionProblem) -
 def test_threads_share_the_work_and_no_parallel_loop_is_inside_of_another(problem: ConvolutionProblem) -> None:
     """The image is one strip, whose lines and products are shared; or there are four strips or more."""
     for choice in choices(problem, 4, NEON):
-        parallel: list[tirx.For] = []
-
-        def note(statement: tirx.Stmt, around: Loops, found: list[tirx.For] = parallel) -> tirx.Stmt:
-            if isinstance(statement, tirx.For) and statement.kind == tirx.ForKind.PARALLEL:
-                assert all(loop.kind == tirx.ForKind.SERIAL for loop in around)
-                found.append(statement)
-            return statement
-
-        statements.rewrite(TEMPLATE.kernel(problem, choice, NEON), note)
+        parallel = parallel_loops(TEMPLATE.kernel(problem, choice, NEON))
         assert parallel and min(int(loop.extent) for loop in parallel) >= 4
 
 

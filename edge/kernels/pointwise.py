@@ -37,7 +37,7 @@ class Pointwise(Template[PointwiseProblem, PointwiseTile]):
     def space(self, problem: PointwiseProblem, core: Core) -> tuple[PointwiseTile, ...]:
         """The product's tiles, and those of Strassen's products where the core gains by them."""
         tiles = gemm.space(problem.rows, problem.outputs, problem.reduction, core)
-        formula = tuple(PointwiseTile(**tile.to_json()) for tile in tiles)
+        formula = tuple(map(PointwiseTile.of, tiles))
         return formula + (strassen.space(problem, core) if strassen.suits(problem, core) else ())
 
     def default(self, problem: PointwiseProblem, core: Core) -> PointwiseTile:

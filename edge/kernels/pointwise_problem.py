@@ -74,8 +74,11 @@ class PointwiseTile(Tile):
 
     Attributes:
         products: of quarters of the matrices: 8 as the formula has them, 7 by Strassen's algorithm.
-        strips: of the rows, one after the other; only Strassen's algorithm cuts them, to keep its scratch small.
     """
 
     products: int = 8
-    strips: int = 1
+
+    @classmethod
+    def of(cls, tile: Tile, products: int = 8) -> PointwiseTile:
+        """A product's tile, for an algorithm."""
+        return cls(**tile.to_json(), products=products)

@@ -207,27 +207,41 @@ def schedule(
         if core.software_prefetch and tile.order == "weights" and region.down > 1:
             for index, loop in enumerate(loops):
                 prefetch.mark(scheduler, loop, f"{region.name}_{index}")
-                ahead[f"{region.name}_{index}"] = _next_panel(weights, problem, region, steps, index, tile.unroll)
+                ahead[f"{region.name}_{index}"] = _next_panel(
+                    weights, problem, region, steps, index, tile.unroll, together
+                )
     arranged = prefetch.insert(scheduler.mod["main"], ahead) if ahead else scheduler.mod["main"]
     return merging.merge(arranged) if by_panel else arranged
 
 
 def _next_panel(
-    weights: tirx.Buffer, problem: Product, region: Region, steps: Sequence[Stretch], index: int, unroll: int
+    weights: tirx.Buffer,
+    problem: Product,
+    region: Region,
+    steps: Sequence[Stretch],
+    index: int,
+    unroll: int,
+    together: bool,
 ) -> prefetch.Elements:
-    """What a pass through a stretch's loop asks for: an equal share, of all passes of a panel's tiles, of the next."""
+    """What a pass through a stretch's loop asks for: an equal share, of all passes of a panel's tiles, of the next.
+
+    Of several products, the panel after the last is the next product's first.
+    """
     passes = [stretch.repeats * ceil(stretch.length / unroll) for stretch in steps]
     before, panel = sum(passes[:index]), region.tile_columns * problem.reduction
     share = ceil(panel / (sum(passes) * region.down))
 
     def elements(loops: Loops) -> Iterator[Expression]:
-        *tiles, repeat, step = (loop.loop_var for loop in loops)
-        # The loops over panels and over the tiles in each, or both in one.
-        current, tile = tiles if len(tiles) > 1 else (tiles[0] // region.down, tiles[0] % region.down)
+        *outside, tile, repeat, step = (loop.loop_var for loop in loops)
+        if together:
+            *outside, current = outside
+        else:
+            current, tile = tile // region.down, tile % region.down
+        which = outside[-1:] if len(weights.shape) > 1 else []
         passed = tile * sum(passes) + before + repeat * loops[-1].extent + step
         first = region.column * problem.reduction + (current + 1) * panel
         for line in range(0, share, LINE):
-            yield weights[first + passed * share + line]
+            yield weights[(*which, first + passed * share + line)]
 
     return elements
 

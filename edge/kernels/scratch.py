@@ -11,8 +11,9 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from edge.kernels import statements
+from edge.kernels.activation import with_shortcut
 from edge.kernels.core import Core
-from edge.kernels.product import Expression
+from edge.kernels.product import Expression, Operands, Product
 from edge.kernels.statements import Loops
 
 
@@ -27,6 +28,11 @@ class PlainProduct:
     activation: str = "none"
     shortcut: str = "none"
 
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Rows, outputs and reduction."""
+        return self.rows, self.outputs, self.reduction
+
 
 @contextmanager
 def channels(count: int, core: Core) -> Iterator[Expression]:
@@ -34,6 +40,13 @@ def channels(count: int, core: Core) -> Iterator[Expression]:
     lanes = min(core.lanes, count)
     with T.serial(ceil(count / lanes)) as vector, T.vectorized(lanes) as lane:
         yield T.min(vector * lanes, count - lanes) + lane
+
+
+def store(problem: Product, given: Operands, place: tuple[Expression, Expression], total: Expression) -> None:
+    """Write a problem's result at a row and a channel, from what its products add up to."""
+    value = total if given.bias is None else total + given.bias[place[1]]
+    other = None if given.shortcut is None else given.shortcut[place]
+    T.buffer_store(given.result, with_shortcut(problem.activation, problem.shortcut, value, other), list(place))
 
 
 def parallel_outside_only(function: tirx.PrimFunc) -> tirx.PrimFunc:

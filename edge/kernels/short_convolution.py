@@ -18,9 +18,8 @@ weights are (m + 2) / 3 as many as the plain ones: twice as many for four output
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -28,13 +27,12 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from edge.kernels import gemm, product, statements
-from edge.kernels.activation import with_shortcut
+from edge.kernels import gemm, product, scratch
 from edge.kernels.convolution_problem import ConvolutionProblem, ConvolutionTile
 from edge.kernels.core import Core
 from edge.kernels.product import Expression, Operands, Stretch
-from edge.kernels.statements import Loops
-from edge.kernels.template import FLOAT32_BYTES, WEIGHTS, Array
+from edge.kernels.scratch import PlainProduct
+from edge.kernels.template import FLOAT32_BYTES, Array
 from edge.kernels.winograd import TAPS, TRANSFORMS
 
 THREADS = 4
@@ -45,26 +43,17 @@ STEPS = 3
 
 @dataclass(frozen=True)
 class _Strip:
-    """A strip of lines, and the matrix product of each product of the transform; see ``product.Product``.
+    """A strip of lines.
 
     Attributes:
         lines: of the result.
         windows: in a line.
-        outputs, reduction: of the matrix product.
+        product: each product of the transform; its rows are the windows of all lines.
     """
 
     lines: int
     windows: int
-    outputs: int
-    reduction: int
-    bias: bool = False
-    activation: str = "none"
-    shortcut: str = "none"
-
-    @property
-    def rows(self) -> int:
-        """Of the matrix product: windows of all lines."""
-        return self.lines * self.windows
+    product: PlainProduct
 
 
 def suits(problem: ConvolutionProblem) -> bool:
@@ -77,7 +66,7 @@ def space(problem: ConvolutionProblem, outputs: int, core: Core) -> tuple[Convol
     if problem.across.length < outputs:
         return ()
     strip = _strip(problem, outputs, core)
-    tiles = gemm.space(strip.rows, strip.outputs, strip.reduction, core)
+    tiles = gemm.space(*strip.product.size, core)
     return tuple(ConvolutionTile.of(tile, outputs) for tile in tiles)
 
 
@@ -87,7 +76,7 @@ def instructions(problem: ConvolutionProblem, tile: ConvolutionTile, core: Core)
     inputs = (strip.lines + problem.kernel[0] - 1) * ceil(problem.inputs / core.lanes)
     outputs = strip.lines * ceil(problem.outputs / core.lanes)
     transforms = STEPS * strip.windows * (inputs + outputs)
-    each = gemm.estimate(strip.rows, strip.outputs, strip.reduction, tile) + transforms
+    each = gemm.estimate(*strip.product.size, tile) + transforms
     return problem.down.length // strip.lines * count * each
 
 
@@ -105,18 +94,14 @@ def kernel(problem: ConvolutionProblem, tile: ConvolutionTile, core: Core) -> ti
         T.func_name("short_convolution")
         T.func_attr({"tirx.noalias": True})
         image = product.argument("input", problem.height, problem.width, problem.channels)
-        shape = (problem.rows, problem.outputs)
-        shortcut = product.argument("shortcut", *shape) if problem.shortcut != "none" else None
-        weights = product.argument(WEIGHTS, count, strip.outputs * strip.reduction)
-        bias = product.argument("bias", problem.outputs) if problem.bias else None
-        result = product.argument("result", *shape)
+        given = product.operands(problem, (count, strip.product.outputs * strip.product.reduction))
         strips = problem.down.length // strip.lines
         across, within = (T.parallel, T.serial) if strips > 1 else (T.serial, T.parallel)
         with across(strips) as index, T.sblock("strip"):
             first = T.axis.spatial(strips, index) * strip.lines
             lines = strip.lines + kernel_lines - 1
             transformed = T.sblock_alloc_buffer((count, lines * strip.windows, problem.inputs), "float32")
-            products = T.sblock_alloc_buffer((count, strip.rows, strip.outputs), "float32")
+            products = T.sblock_alloc_buffer((count, strip.product.rows, strip.product.outputs), "float32")
             with within(lines) as line:
                 _transform_line(problem, tile.outputs, first, line, image, transformed, core)
             with within(count) as number, T.sblock("product"):
@@ -126,34 +111,30 @@ def kernel(problem: ConvolutionProblem, tile: ConvolutionTile, core: Core) -> ti
                     return transformed[which, row + repeat * strip.windows, step]
 
                 stretch = Stretch(0, problem.inputs, read, repeats=kernel_lines, period=problem.inputs)
-                product.write(strip, Operands(None, weights, None, products), [stretch], tile, (which,))
+                product.write(strip.product, Operands(None, given.weights, None, products), [stretch], tile, (which,))
 
             with within(strip.lines) as line:
                 row = (first + line) * problem.across.length
 
                 def store(column: Expression, channel: Expression, value: Expression) -> None:
-                    place = (row + column, channel)
-                    total = value if bias is None else value + bias[channel]
-                    other = None if shortcut is None else shortcut[place]
-                    total = with_shortcut(problem.activation, problem.shortcut, total, other)
-                    T.buffer_store(result, total, list(place))
+                    scratch.store(problem, given, (row + column, channel), value)
 
                 _write_line(problem, tile.outputs, line, products, store, core)
-    function = product.schedule(builder.get(), strip, [stretch], tile, replace(core, software_prefetch=False))
-    return statements.rewrite(function, _parallel_outside_only).with_attr("tirx.is_scheduled", True)
+    function = product.schedule(builder.get(), strip.product, [stretch], tile, core)
+    return scratch.parallel_outside_only(function).with_attr("tirx.is_scheduled", True)
 
 
 def _strip(problem: ConvolutionProblem, outputs: int, core: Core) -> _Strip:
     """The most lines whose scratch images take half of the second cache: all of them, or at most a quarter."""
     windows, lines = _windows(problem, outputs), problem.down.length
 
-    def scratch(height: int) -> int:
+    def taken(height: int) -> int:
         values = (height + problem.kernel[0] - 1) * problem.inputs + height * problem.outputs
         return FLOAT32_BYTES * (outputs + TAPS - 1) * windows * values
 
     heights = [height for height in range(1, lines + 1) if lines % height == 0 and not 1 < lines // height < THREADS]
-    most = max((height for height in heights if 2 * scratch(height) <= core.l2_bytes), default=1)
-    return _Strip(most, windows, problem.outputs, problem.kernel[0] * problem.inputs)
+    most = max((height for height in heights if 2 * taken(height) <= core.l2_bytes), default=1)
+    return _Strip(most, windows, PlainProduct(most * windows, problem.outputs, problem.kernel[0] * problem.inputs))
 
 
 def _windows(problem: ConvolutionProblem, outputs: int) -> int:
@@ -177,7 +158,7 @@ def _transform_line(
 
     def window(index: Expression | int) -> None:
         columns = [index * outputs - left + step for step in range(outputs + TAPS - 1)]
-        with _channels(problem.inputs, core) as channel:
+        with scratch.channels(problem.inputs, core) as channel:
             values = [
                 T.float32(0)
                 if isinstance(column, int) and not 0 <= column < problem.width
@@ -198,7 +179,7 @@ def _transform_line(
         with (
             T.Else(),
             T.grid(outputs + TAPS - 1, windows) as (number, index),
-            _channels(problem.inputs, core) as channel,
+            scratch.channels(problem.inputs, core) as channel,
         ):
             T.buffer_store(transformed, T.float32(0), [number, line * windows + index, channel])
 
@@ -216,7 +197,7 @@ def _write_line(
     windows, whole = _windows(problem, outputs), width // outputs
 
     def window(index: Expression | int, kept: int) -> None:
-        with _channels(problem.outputs, core) as channel:
+        with scratch.channels(problem.outputs, core) as channel:
             values = [products[number, line * windows + index, channel] for number in range(outputs + TAPS - 1)]
             for step, value in enumerate(TRANSFORMS[outputs].outputs(values)[:kept]):
                 store(index * outputs + step, channel, value)
@@ -225,22 +206,3 @@ def _write_line(
         window(index, outputs)
     if width % outputs:
         window(whole, width % outputs)
-
-
-@contextmanager
-def _channels(count: int, core: Core) -> Iterator[Expression]:
-    """Loop over channels in vectors; the last ends with the last channel, and shares some with the one before."""
-    lanes = min(core.lanes, count)
-    with T.serial(ceil(count / lanes)) as vector, T.vectorized(lanes) as lane:
-        yield T.min(vector * lanes, count - lanes) + lane
-
-
-def _parallel_outside_only(statement: tirx.Stmt, around: Loops) -> tirx.Stmt:
-    """Loops that are parallel inside of another parallel loop belong to one thread."""
-    if isinstance(statement, tirx.For) and statement.kind == tirx.ForKind.PARALLEL and _parallel(around):
-        return tirx.For(statement.loop_var, statement.min, statement.extent, tirx.ForKind.SERIAL, statement.body)
-    return statement
-
-
-def _parallel(loops: Loops) -> bool:
-    return any(loop.kind == tirx.ForKind.PARALLEL for loop in loops)
