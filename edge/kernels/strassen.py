@@ -4,21 +4,22 @@ The rows, the reduction and the outputs are halved. Seven sums of the input's qu
 the weights' quarters, which are made when the weights are packed; the result's quarters are sums of the products:
 
     over strips of rows
-        sums[p, i, k] of the four quarters of the strip's input
-        products[p, i, j] = sum over k of sums[p, i, k] * weights[p, j, k]
+        over the seven
+            factor[i, k] = sum of some of the four quarters of the strip's input
+            products[p, i, j] = sum over k of factor[i, k] * weights[p, j, k]
         result's four quarters = epilogue(sums of the products)
 
-V. Strassen, *Gaussian Elimination is not Optimal*, 1969. Of all such forms Winograd's has the fewest additions, fifteen:
-N. Higham, *Accuracy and Stability of Numerical Algorithms*, section 23.1.
+V. Strassen, *Gaussian Elimination is not Optimal*, 1969; N. Higham, *Accuracy and Stability of Numerical Algorithms*,
+section 23.1, has Winograd's form of it.
 
-A strip is so low that its scratch matrices stay in the second cache. Threads share the strips; where one strip is the
-whole input, they share its rows and its products. Where the rows of a strip are odd, the one in the middle belongs to
-both halves. The packed weights are 7/4 as many as the plain ones.
+Threads share the strips; where one strip is the whole input, they share its rows and the tiles of its products. Where
+the rows of a strip are odd, the one in the middle belongs to both halves. The packed weights are 7/4 as many as the
+plain ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from itertools import product as pairs
 from math import ceil
@@ -39,7 +40,7 @@ from edge.kernels.template import FLOAT32_BYTES, Array
 PRODUCTS = 7
 LEAST = 48
 """Below, in any direction, the sums cost about as much as the eighth product."""
-SUMS_BEFORE, SUMS_AFTER = 4 + 4 + PRODUCTS, PRODUCTS + 7 + 4
+TO_FACTORS, TO_RESULTS = 14 + 7 + 7, 7 + 7 + 4
 """Instructions for the same place in each quarter: to load, to add, to store."""
 
 
@@ -61,8 +62,8 @@ def instructions(problem: PointwiseProblem, tile: PointwiseTile, core: Core) -> 
     """Of the products by their estimate, and of the sums."""
     strip = _strip(problem, core)
     quarter = _quarter(problem, strip)
-    before = SUMS_BEFORE * ceil(quarter.reduction / core.lanes)
-    after = SUMS_AFTER * ceil(quarter.outputs / core.lanes)
+    before = TO_FACTORS * ceil(quarter.reduction / core.lanes)
+    after = TO_RESULTS * ceil(quarter.outputs / core.lanes)
     products = PRODUCTS * gemm.estimate(quarter.rows, quarter.outputs, quarter.reduction, tile)
     return problem.rows // strip * (products + quarter.rows * (before + after))
 
@@ -75,14 +76,14 @@ def pack(matrix: Array, tile: PointwiseTile) -> Array:
     return np.stack([gemm.pack(part, tile) for part in (b11, b21, b22, t2 - b21, t1, t2, b22 - b12)])
 
 
-def _before(a11: Any, a12: Any, a21: Any, a22: Any) -> tuple[Any, ...]:
-    """Of the input's quarters, what the products multiply."""
+def _factors(a11: Any, a12: Any, a21: Any, a22: Any) -> tuple[Any, ...]:
+    """Of the input's quarters, what each product multiplies."""
     s1 = a21 + a22
     s2 = s1 - a11
     return a11, a12, a12 - s2, a22, s1, s2, a11 - a21
 
 
-def _after(p1: Any, p2: Any, p3: Any, p4: Any, p5: Any, p6: Any, p7: Any) -> tuple[Any, ...]:
+def _results(p1: Any, p2: Any, p3: Any, p4: Any, p5: Any, p6: Any, p7: Any) -> tuple[Any, ...]:
     """Of the products, the result's quarters: upper left, upper right, lower left, lower right."""
     u2 = p1 + p6
     u3 = u2 + p7
@@ -102,19 +103,22 @@ def kernel(problem: PointwiseProblem, tile: PointwiseTile, core: Core) -> tirx.P
         across, within = (T.parallel, T.serial) if strips > 1 else (T.serial, T.parallel)
         with across(strips) as index, T.sblock("strip"):
             first = T.axis.spatial(strips, index) * strip
-            sums = T.sblock_alloc_buffer((PRODUCTS, quarter.rows, quarter.reduction), "float32")
+            factor = T.sblock_alloc_buffer((quarter.rows, quarter.reduction), "float32")
             products = T.sblock_alloc_buffer((PRODUCTS, quarter.rows, quarter.outputs), "float32")
-            with within(quarter.rows) as row:
-                _write_sums(stretches, quarter, row, (first + row, first + lower + row), sums, core)
-            with within(PRODUCTS) as number, T.sblock("product"):
+            with T.serial(PRODUCTS) as number, T.sblock("product"):
                 which = T.axis.spatial(PRODUCTS, number)
-                stretch = Stretch(0, quarter.reduction, lambda row, _, step: sums[which, row, step])
+                for one in range(PRODUCTS):
+                    with T.If(which == one), T.Then(), within(quarter.rows) as row:
+                        halves = (first + row, first + lower + row)
+                        for column, quarters in _quarters(stretches, halves, quarter.reduction, core):
+                            T.buffer_store(factor, _factors(*quarters)[one], [row, column])
+                stretch = Stretch(0, quarter.reduction, lambda row, _, step: factor[row, step])
                 product.write(quarter, Operands(None, given.weights, None, products), [stretch], tile, (which,))
 
             def write(row: Expression | int, *rows: Expression) -> None:
                 # To the upper half's row, and to the lower half's, if it is given, too.
                 with scratch.channels(quarter.outputs, core) as channel:
-                    results = _after(*(products[number, row, channel] for number in range(PRODUCTS)))
+                    results = _results(*(products[number, row, channel] for number in range(PRODUCTS)))
                     places = pairs(rows, (channel, channel + quarter.outputs))
                     for place, total in zip(places, results, strict=False):
                         scratch.store(problem, given, place, total)
@@ -129,12 +133,18 @@ def kernel(problem: PointwiseProblem, tile: PointwiseTile, core: Core) -> tirx.P
 
 
 def _strip(problem: PointwiseProblem, core: Core) -> int:
-    """The most rows whose scratch matrices take half of the second cache; all rows where no part of them is even."""
+    """The most rows whose scratch matrices take half of the second cache, if the weights take no more than that.
+
+    All rows where the weights take more, so that each is read once; and where no part of the rows is even.
+    """
 
     def taken(rows: int) -> int:
         quarter = _quarter(problem, rows)
-        return FLOAT32_BYTES * PRODUCTS * quarter.rows * (quarter.reduction + quarter.outputs)
+        return FLOAT32_BYTES * quarter.rows * (quarter.reduction + PRODUCTS * quarter.outputs)
 
+    quarter = _quarter(problem, problem.rows)
+    if 2 * FLOAT32_BYTES * PRODUCTS * quarter.outputs * quarter.reduction > core.l2_bytes:
+        return problem.rows
     parts = [rows for rows in range(2, problem.rows + 1, 2) if problem.rows % rows == 0]
     return max((rows for rows in parts if 2 * taken(rows) <= core.l2_bytes), default=problem.rows)
 
@@ -144,24 +154,16 @@ def _quarter(problem: PointwiseProblem, rows: int) -> PlainProduct:
     return PlainProduct(ceil(rows / 2), problem.outputs // 2, problem.reduction // 2)
 
 
-def _write_sums(
-    stretches: Sequence[Stretch],
-    quarter: PlainProduct,
-    row: Expression,
-    rows: tuple[Expression, Expression],
-    sums: tirx.Buffer,
-    core: Core,
-) -> None:
-    """Write a row of what is multiplied: of the input's rows in the upper and in the lower half."""
-    half = quarter.reduction
-    cuts = {
-        (stretch.start + repeat * stretch.length) % half for stretch in stretches for repeat in range(stretch.repeats)
-    }
+def _quarters(
+    stretches: Sequence[Stretch], rows: tuple[Expression, Expression], half: int, core: Core
+) -> Iterator[tuple[Expression, list[Expression]]]:
+    """Go through half of the reduction: a column, and the input there and in the other half, for each of two rows."""
+    begins = (stretch.start + repeat * stretch.length for stretch in stretches for repeat in range(stretch.repeats))
+    cuts = {begin % half for begin in begins}
     for start, end in pairwise(sorted({0, half} | cuts)):
         with scratch.channels(end - start, core) as step:
             quarters = [_at(stretches, row, first, step) for row in rows for first in (start, half + start)]
-            for number, value in enumerate(_before(*quarters)):
-                T.buffer_store(sums, value, [number, row, start + step])
+            yield start + step, quarters
 
 
 def _at(stretches: Sequence[Stretch], row: Expression, first: int, step: Expression) -> Expression:
