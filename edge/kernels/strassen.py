@@ -54,7 +54,7 @@ def suits(problem: PointwiseProblem, core: Core) -> bool:
 def space(problem: PointwiseProblem, core: Core) -> tuple[PointwiseTile, ...]:
     """The tiles of a strip's products."""
     quarter = _quarter(problem, _strip(problem, core))
-    tiles = gemm.space(quarter.rows, quarter.outputs, quarter.reduction, core)
+    tiles = gemm.space(*quarter.size, core)
     return tuple(PointwiseTile.of(tile, PRODUCTS) for tile in tiles)
 
 
@@ -64,7 +64,7 @@ def instructions(problem: PointwiseProblem, tile: PointwiseTile, core: Core) -> 
     quarter = _quarter(problem, strip)
     before = TO_FACTORS * ceil(quarter.reduction / core.lanes)
     after = TO_RESULTS * ceil(quarter.outputs / core.lanes)
-    products = PRODUCTS * gemm.estimate(quarter.rows, quarter.outputs, quarter.reduction, tile)
+    products = PRODUCTS * gemm.estimate(*quarter.size, tile)
     return problem.rows // strip * (products + quarter.rows * (before + after))
 
 
