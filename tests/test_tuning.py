@@ -11,18 +11,18 @@ import pytest
 from rich.console import Console
 
 from edge import targets
-from edge.errors import ExportError, UsageError
+from edge.errors import ExportError, InputError, UsageError
 from edge.kernels.core import Core
 from edge.kernels.depthwise import Depthwise
 from edge.progress import Reporter
-from edge.tuning import check, records, tune
+from edge.tuning import check, port, records, tune
 from edge.tuning.runners import CLOSE
 from edge.tuning.task import Task
 from edge.tuning.tune import Plan
 
 pytestmark = pytest.mark.slow
 
-A72, HOST = targets.load("cortex-a72"), targets.load("x86-64")
+A72, A76, HOST = targets.load("cortex-a72"), targets.load("cortex-a76"), targets.load("x86-64")
 PROBLEMS = (Depthwise(6, 7, 5, (3, 3), padding=(1, 1, 1, 1)), Depthwise(9, 9, 8, (3, 3), stride=2, activation="relu"))
 BUDGET = 6
 
@@ -105,3 +105,25 @@ def test_what_cannot_be_tuned_says_why(journals: Path) -> None:
     run(Plan(HOST, "host", budget=1), PROBLEMS[0])
     with pytest.raises(UsageError, match="no record was measured by the runner emulated"):
         check.check(HOST, "emulated", 1, 0, Reporter(Console(file=io.StringIO())))
+
+
+def test_another_targets_problems_are_tuned_from_its_choices_and_only_those_that_are_missing(journals: Path) -> None:
+    run(Plan(A72, "emulated", budget=BUDGET), *PROBLEMS)
+    run(Plan(A76, "emulated", budget=1), PROBLEMS[0])
+    hints = {record.problem: record.choice for record in records.read(records.path("cortex-a72")).records}
+
+    seen = io.StringIO()
+    ported = port.port(Plan(A76, "emulated", budget=2), "cortex-a72", Reporter(Console(file=seen, width=200)))
+
+    assert [record.problem for record in ported.records] == [problem.key for problem in PROBLEMS]
+    assert f"{PROBLEMS[1].key}: 2 of" in seen.getvalue()
+    assert f"{PROBLEMS[0].key}: 2 of" not in seen.getvalue(), "it has a record already"
+    found = ported.records[1]
+    task = Task("depthwise", PROBLEMS[1], Core.of(A76))
+    assert found.choice in (hints[PROBLEMS[1].key], task.space[task.default].to_json())
+    assert found.measured.device.startswith("QEMU cortex-a76")
+
+    with pytest.raises(InputError, match="cannot be ported to itself"):
+        port.port(Plan(A76, "emulated"), "cortex-a76", Reporter(Console(file=io.StringIO())))
+    with pytest.raises(InputError, match="cannot be read"):
+        port.port(Plan(A76, "emulated"), "cortex-a53", Reporter(Console(file=io.StringIO())))

@@ -86,3 +86,18 @@ def test_a_space_with_holes_has_neighbours_across_them() -> None:
     holes = [member for member in SPACE if member["rows"] % 3 != 0]
     order = run(search(holes, 0, 150, 0), lambda index: bowl(holes[index]))
     assert min(bowl(holes[index]) for index in order) <= 1.05 * bowl(BEST)
+
+
+def test_a_hint_is_tried_after_the_default_and_a_small_budget_goes_on_from_it() -> None:
+    near = SPACE.index({**BEST, "columns": 20})
+    order = run(search(SPACE, 0, 8, 0, hints=[near]), lambda index: bowl(SPACE[index]))
+    assert order[:2] == [0, near]
+    assert len(order) == 8
+    assert SPACE.index(BEST) in order, "a neighbour of the hint, which half of the budget is left for"
+    assert SPACE.index(BEST) not in run(search(SPACE, 0, 8, 0), lambda index: bowl(SPACE[index]))
+
+
+def test_a_hint_that_is_the_default_is_tried_once() -> None:
+    order = run(search(SPACE, 3, 8, 0, hints=[3]), lambda index: bowl(SPACE[index]))
+    assert order[0] == 3
+    assert len(order) == 8

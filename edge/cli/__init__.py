@@ -38,6 +38,7 @@ for name, command in COMMANDS.items():
 records = typer.Typer(help="Check or merge tuning records: targets/records/<target>.json.", no_args_is_help=True)
 records.command()(tune.check)
 records.command()(tune.merge)
+records.command()(tune.port)
 app.add_typer(records, name="records")
 
 

@@ -81,3 +81,22 @@ def merge(
 
     merged = records.merge_into(targets.load(target), files)
     printing.path(records.path(target), f"{len(merged.records)} records")
+
+
+def port(
+    target: TargetName,
+    like: Annotated[str, typer.Option(help="The target whose records are followed.")],
+    runner: Runner = "emulated",
+    budget: Budget = BUDGET,
+    seed: Seed = 0,
+    jobs: Jobs = JOBS,
+) -> None:
+    """Tune for every problem that another target has a record of, beginning with its choices."""
+    from edge import targets
+    from edge.tuning import port as porting
+    from edge.tuning import records
+    from edge.tuning.tune import Plan
+
+    profile = targets.load(target)
+    ported = porting.port(Plan(profile, runner, budget, seed, jobs), targets.load(like).name, printing.reporter())
+    printing.path(records.path(profile.name), f"{len(ported.records)} records")

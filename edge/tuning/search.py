@@ -13,7 +13,7 @@ from typing import Any, Protocol
 PARENTS = 4
 """The best so far, whose neighbours are tried next."""
 FIRST_GENERATION = 12
-"""The default choice and others at random, before there are parents."""
+"""The default choice, hints and others at random, before there are parents; no more than half of the budget."""
 LEAPS = 8
 """One proposal of so many is a random member of the space: neighbours alone end in the nearest valley."""
 
@@ -30,7 +30,7 @@ class Search(Protocol):
         """What a member costs; None if it could not be measured."""
 
 
-def search(space: Sequence[Fields], default: int, budget: int, seed: int) -> Search:
+def search(space: Sequence[Fields], default: int, budget: int, seed: int, hints: Sequence[int] = ()) -> Search:
     """An exhaustive search where the budget is enough for the whole space, else an evolutionary one.
 
     Args:
@@ -38,10 +38,11 @@ def search(space: Sequence[Fields], default: int, budget: int, seed: int) -> Sea
         default: index of the member to begin with.
         budget: how many are measured at most.
         seed: decides the evolutionary search's random numbers.
+        hints: indexes of members that are likely to be good, for an evolutionary search to try first.
     """
     if len(space) <= budget:
         return Exhaustive(len(space), default)
-    return Evolutionary(space, default, budget, seed)
+    return Evolutionary(space, default, budget, seed, hints)
 
 
 class Exhaustive:
@@ -62,10 +63,12 @@ class Exhaustive:
 class Evolutionary:
     """Members near the best so far: those that differ from one of them in a single field, by its next value first.
 
-    It begins with the default and a few at random, and ends when the budget is spent.
+    It begins with the default, the hints and a few at random, and ends when the budget is spent.
     """
 
-    def __init__(self, space: Sequence[Fields], default: int, budget: int, seed: int) -> None:
+    def __init__(
+        self, space: Sequence[Fields], default: int, budget: int, seed: int, hints: Sequence[int] = ()
+    ) -> None:
         self._space = space
         self._index = {_key(member): index for index, member in enumerate(space)}
         self._values = {name: sorted({member[name] for member in space}, key=_order) for name in space[0]}
@@ -73,15 +76,16 @@ class Evolutionary:
         self._costs: dict[int, float] = {}
         self._proposed: set[int] = set()
         self._budget = min(budget, len(space))
-        self._default = default
+        self._known = tuple(dict.fromkeys((default, *hints)))
 
     def propose(self, most: int) -> list[int]:
         """See ``Search``."""
         batch: list[int] = []
         most = min(most, self._budget - len(self._proposed))
         if not self._proposed:
-            batch.append(self._default)
-            most = min(most, FIRST_GENERATION)
+            first = min(FIRST_GENERATION, max(1, self._budget // 2))
+            batch += self._known[: min(most, self._budget)]
+            most = min(most, max(first, len(batch)))
         neighbours = [index for parent in self._parents() for index in self._neighbours(parent)]
         while len(batch) < most:
             fresh = [index for index in dict.fromkeys(neighbours) if index not in self._proposed and index not in batch]

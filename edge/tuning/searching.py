@@ -14,13 +14,13 @@ from typing import Any
 from edge.kernels.core import Core
 from edge.records import to_json
 from edge.targets import Target
-from edge.tuning import collecting, metaschedule
+from edge.tuning import collecting, metaschedule, records
 from edge.tuning.far_side import main
 from edge.tuning.find import find
 from edge.tuning.journal import Journal
 from edge.tuning.measuring import Measurements
 from edge.tuning.runners import Cost, Runner
-from edge.tuning.search import search
+from edge.tuning.search import Search, search
 from edge.tuning.task import Task
 from edge.tuning.workers import Fault
 from edge.worker import Events
@@ -32,16 +32,19 @@ def run(job: dict[str, Any], events: Events) -> None:
     """Tune a job's tasks.
 
     Args:
-        job: target, runner, model or tasks, budget (of one task), seed, jobs, journal.
+        job: target, runner, model or tasks (each with a choice to try first, "hint", or without), budget (of one task),
+            seed, jobs, journal.
         events: gets "begun" with the tasks and how costs are measured, "measured" for every cost, and "chosen" or
             "failed" for every task.
     """
     target = Target.model_validate(job["target"])
     core = Core.of(target)
+    hints: dict[Task, dict[str, Any]] = {}
     if "model" in job:
         found = collecting.tasks(job["model"], core)
     else:
         found = Counter(Task.from_json(task, core) for task in job["tasks"])
+        hints = {Task.from_json(task, core): task["hint"] for task in job["tasks"] if "hint" in task}
     tasks = list(found)
     runner = find(job["runner"], target, job["jobs"])
     sizes = [len(task.space) for task in tasks]
@@ -65,15 +68,29 @@ def run(job: dict[str, Any], events: Events) -> None:
     with tempfile.TemporaryDirectory(prefix="edge-tune-") as folder:
         measurements = Measurements(target, runner, journal, Path(folder), job["jobs"])
         try:
-            _tune(tasks, measurements, runner, job["budget"], job["seed"], events)
+            searches = [_search(task, hints.get(task), job["budget"], job["seed"]) for task in tasks]
+            _tune(tasks, searches, measurements, runner, job["seed"], events)
         finally:
             measurements.end()
             runner.end()
             journal.close()
 
 
+def _search(task: Task, hint: dict[str, Any] | None, budget: int, seed: int) -> Search:
+    """A search of the task's space; a hint that is not in the space is none."""
+    hints = []
+    if hint is not None and not records.refusal(task.template_of, task.problem, hint, task.core):
+        hints = [task.space.index(task.template_of.choices.from_json(hint))]
+    return search([choice.to_json() for choice in task.space], task.default, budget, seed, hints)
+
+
 def _tune(
-    tasks: list[Task], measurements: Measurements, runner: Runner, budget: int, seed: int, events: Events
+    tasks: list[Task],
+    searches: list[Search],
+    measurements: Measurements,
+    runner: Runner,
+    seed: int,
+    events: Events,
 ) -> None:
     costs: list[dict[int, float]] = [{} for _ in tasks]
 
@@ -84,7 +101,6 @@ def _tune(
         best = min(costs[task].values(), default=None)
         events.report(event="measured", task=task, choice=choice, best=best, fault=fault)
 
-    searches = [search([choice.to_json() for choice in task.space], task.default, budget, seed) for task in tasks]
     metaschedule.tune(tasks, searches, measurements, seed, on_cost)
     for index, (task, known) in enumerate(zip(tasks, costs, strict=True)):
         if not known:

@@ -49,7 +49,8 @@ def tune(plan: Plan, what: str | Sequence[dict[str, Any]], reporter: Reporter) -
 
     Args:
         plan: how.
-        what: a network, by its name or as a saved program (.pt2); or template and problem of each kernel as plain data.
+        what: a network, by its name or as a saved program (.pt2); or template and problem of each kernel as plain data,
+            and a choice to try first ("hint") where there is one.
         reporter: shows progress.
 
     Returns:
